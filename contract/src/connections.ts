@@ -1,0 +1,128 @@
+import { createRoute, z } from '@hono/zod-openapi'
+import { endUserView } from './connect-sessions.ts'
+import { anyKeyWith, connectionId, failing, integrationKey, json } from './fields.ts'
+
+/** `tags[a]=b` arrives as the flat key `tags[a]`; this folds such keys into an object before validation. */
+function foldTags(query: unknown): unknown {
+  if (typeof query !== 'object' || query === null) return query
+  const folded: Record<string, unknown> = {}
+  const tags: Record<string, unknown> = {}
+  for (const [key, value] of Object.entries(query)) {
+    const tag = /^tags\[([^\]]+)\]$/.exec(key)?.[1]
+    if (tag === undefined) folded[key] = value
+    else tags[tag.toLowerCase()] = value
+  }
+  return Object.keys(tags).length > 0 ? { ...folded, tags } : folded
+}
+
+const health = z.enum(['active', 'degraded', 'needs_reauth', 'blocked_by_policy'])
+export type Health = z.infer<typeof health>
+
+const scope = (verb: string) => `environment:connections:${verb}`
+
+const connectionError = z.object({ type: z.enum(['auth', 'sync']), log_id: z.string() })
+
+const listedConnection = z
+  .object({
+    id: z.number(),
+    connection_id: z.string(),
+    provider_config_key: z.string(),
+    provider: z.string(),
+    errors: z.array(connectionError),
+    end_user: endUserView.nullable(),
+    tags: z.record(z.string(), z.string()),
+    metadata: z.record(z.string(), z.unknown()).nullable(),
+    created: z.string(),
+    health,
+  })
+  .openapi('ListedConnection')
+
+export const listConnections = createRoute({
+  method: 'get',
+  path: '/connections',
+  summary: 'Lists connections, newest first',
+  security: anyKeyWith(scope('list'), scope('list_credentials')),
+  request: {
+    query: z.preprocess(
+      foldTags,
+      z.strictObject({
+        connectionId: z.string().optional(),
+        search: z.string().max(255).optional(),
+        endUserId: z.string().optional(),
+        endUserOrganizationId: z.string().optional(),
+        integrationId: z.string().optional(),
+        tags: z.record(z.string(), z.string()).optional(),
+        limit: z.coerce.number().int().min(1).max(2000).optional(),
+        page: z.coerce.number().int().min(0).max(100_000).optional(),
+      }),
+    ) as unknown as z.ZodObject,
+  },
+  responses: { 200: json(z.object({ connections: z.array(listedConnection) }), 'The connections.'), ...failing },
+})
+
+export interface ConnectionFilter {
+  connectionId?: string
+  search?: string
+  endUserId?: string
+  endUserOrganizationId?: string
+  integrationId?: string
+  tags?: Record<string, string>
+  limit?: number
+  page?: number
+}
+
+const flag = z
+  .enum(['true', 'false'])
+  .optional()
+  .transform(value => value === 'true')
+
+export const getConnection = createRoute({
+  method: 'get',
+  path: '/connections/{connectionId}',
+  summary: 'Reads one connection with fresh credentials',
+  security: anyKeyWith(scope('read'), scope('read_credentials')),
+  request: {
+    params: z.object({ connectionId }),
+    query: z.strictObject({
+      provider_config_key: integrationKey,
+      refresh_token: flag,
+      force_refresh: flag,
+      refresh_github_app_jwt_token: flag,
+    }),
+  },
+  responses: {
+    200: json(
+      z
+        .object({
+          id: z.number(),
+          connection_id: z.string(),
+          provider_config_key: z.string(),
+          provider: z.string(),
+          errors: z.array(connectionError),
+          end_user: endUserView.nullable(),
+          tags: z.record(z.string(), z.string()),
+          metadata: z.record(z.string(), z.unknown()).nullable(),
+          connection_config: z.record(z.string(), z.unknown()),
+          webhook_url_override: z.string().nullable(),
+          created_at: z.string(),
+          updated_at: z.string(),
+          last_fetched_at: z.string().nullable(),
+          health,
+          scopes: z.object({ requested: z.array(z.string()), granted: z.array(z.string()) }),
+          credentials: z.record(z.string(), z.unknown()),
+        })
+        .openapi('Connection'),
+      'The connection. `credentials` is empty without the scope to read them.',
+    ),
+    ...failing,
+  },
+})
+
+export const deleteConnection = createRoute({
+  method: 'delete',
+  path: '/connections/{connectionId}',
+  summary: 'Deletes a connection',
+  security: anyKeyWith(scope('delete')),
+  request: { params: z.object({ connectionId }), query: z.strictObject({ provider_config_key: integrationKey }) },
+  responses: { 200: json(z.object({ success: z.literal(true) }), 'Deleted.'), ...failing },
+})

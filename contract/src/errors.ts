@@ -1,0 +1,166 @@
+/**
+ * Every error Fairlead can answer with: its HTTP status and the sentence a caller may read.
+ * Codes are stable; `message` may be replaced by a more exact sentence where the fault is found.
+ * Codes of the wire contract keep its spelling and status. `docs/errors.md` is tested against this table both ways.
+ */
+export const errors = {
+  // who is calling
+  missing_auth_header: [401, 'Send your API key as "Authorization: Bearer <key>".'],
+  malformed_auth_header: [401, 'The Authorization header must read "Bearer <key>".'],
+  unknown_account: [401, 'This API key is not known here. Check that it belongs to this server and was not revoked.'],
+  invalid_secret_key_format: [
+    401,
+    'An API key is a UUID, or the text this server was started with. What was sent is neither.',
+  ],
+  missing_connect_session_token: [401, 'Send the connect session token as connect_session_token.'],
+  invalid_connect_session_token_format: [
+    401,
+    'A connect session token reads "nango_connect_session_" and 64 hex digits.',
+  ],
+  unknown_connect_session_token: [
+    401,
+    'This connect session has ended or never existed. Create a new one with POST /connect/sessions.',
+  ],
+  deprecated_authentication: [
+    401,
+    'Public keys are not supported. Create a connect session with POST /connect/sessions and send its token.',
+  ],
+  forbidden: [403, 'This API key lacks the scope for this call.'],
+
+  // what was sent
+  invalid_body: [400, 'The request body does not match what this endpoint takes.'],
+  invalid_json: [400, 'The request body is not valid JSON.'],
+  invalid_query_params: [400, 'The query does not match what this endpoint takes.'],
+  invalid_uri_params: [400, 'The path does not match what this endpoint takes.'],
+  invalid_headers: [400, 'The request headers do not match what this endpoint takes.'],
+  invalid_content_type: [415, 'Send the body as application/json.'],
+  body_too_large: [413, 'The request body is larger than this endpoint takes.'],
+  not_found: [404, 'There is nothing here. Check the path and the ids in it.'],
+  method_not_allowed: [405, 'This path does not take this method.'],
+
+  // nouns
+  unknown_provider_config: [400, 'No integration with this provider_config_key exists in this environment.'],
+  unknown_connection: [400, 'No connection with this id exists on this integration.'],
+  integration_not_allowed: [400, 'This connect session does not allow this integration.'],
+  conflict: [409, 'This already exists or is in use.'],
+
+  // connect: what the callback or the start can end with
+  state_unknown: [
+    400,
+    'This sign-in is not under way here: it was already completed, is older than ten minutes, or was started elsewhere. Start it again from the product you came from.',
+  ],
+  state_missing: [
+    400,
+    'The provider came back without a state. Start the sign-in again from the product you came from.',
+  ],
+  browser_mismatch: [
+    400,
+    'This sign-in was started in another browser, or this browser refused our cookie. Start it again in this browser.',
+  ],
+  callback_malformed: [
+    400,
+    'The provider came back with contradictory or repeated parameters. Start the sign-in again.',
+  ],
+  code_missing: [400, 'The provider came back without a code and without an error. Start the sign-in again.'],
+  access_denied: [
+    400,
+    'Access was not granted at the provider. Start again and choose "Allow" if that was not intended.',
+  ],
+  provider_error: [400, 'The provider ended the sign-in with an error.'],
+  integration_credentials_missing: [
+    400,
+    'This integration has no OAuth client yet. Add its client id and secret, then start again.',
+  ],
+  connection_config_missing: [400, 'The provider needs a fact about the account that was not given.'],
+  connection_config_invalid: [400, 'A fact about the account does not have the form the provider needs.'],
+  connection_config_automated: [
+    400,
+    'This fact is learned from the provider itself and cannot be set from a browser. Leave it out.',
+  ],
+  token_exchange_refused: [400, 'The provider refused to exchange the code for tokens.'],
+  token_client_invalid: [
+    400,
+    'The provider does not accept the client id and secret of this integration. Correct them, then start again.',
+  ],
+  token_exchange_unanswered: [
+    502,
+    'The provider did not answer the token request in time. The code was used up; start the sign-in again.',
+  ],
+  token_endpoint_unreachable: [
+    502,
+    'The token endpoint of the provider could not be reached. Start the sign-in again.',
+  ],
+  token_response_unreadable: [
+    502,
+    'The provider answered the token request with something that is not a token response.',
+  ],
+  token_response_too_large: [502, 'The token response of the provider is larger than any token response should be.'],
+  token_response_incomplete: [
+    502,
+    'The token response of the provider lacks a fact this integration cannot work without.',
+  ],
+  token_type_unsupported: [502, 'The provider issued a type of token that Fairlead cannot present.'],
+  host_not_allowed: [
+    502,
+    'The provider named a host for this account that is not on its list of allowed hosts. Nothing was sent there and nothing was stored.',
+  ],
+
+  // credential
+  invalid_credentials: [400, 'The provider no longer accepts this connection. Its owner has to sign in again.'],
+  connection_paused: [423, 'This connection is paused. Resume it to use it.'],
+  refresh_unavailable: [
+    424,
+    'The access token has ended and could not be renewed just now. The connection is kept; try again after Retry-After.',
+  ],
+
+  // proxy
+  proxy_path_absolute: [
+    400,
+    'Send the path alone, not a whole URL: the connection decides the host. A URL below the base URL of the connection is taken as its path.',
+  ],
+  proxy_path_traversal: [400, 'The path holds a "." or ".." segment, encoded or not. Write out the path you mean.'],
+  proxy_path_malformed: [
+    400,
+    'The path begins with "//" or holds a backslash, a control character or a broken escape. Encode what is data.',
+  ],
+  proxy_header_conflict: [400, 'A header that must be single was sent more than once.'],
+  proxy_method_refused: [405, 'CONNECT, TRACE and protocol upgrades are not proxied.'],
+  proxy_base_unknown: [
+    424,
+    'This connection has no base URL: the provider names none, or a fact it is built from is missing.',
+  ],
+  base_url_override_disabled: [400, 'Base-Url-Override is off. Leave the header out or empty.'],
+  upstream_unreachable: [502, 'The provider could not be reached. Nothing of this request arrived there.'],
+  upstream_failed: [
+    502,
+    'The connection to the provider broke before it answered. The request may have been processed.',
+  ],
+  upstream_timeout: [504, 'The provider did not begin to answer in time. The request may have been processed.'],
+  egress_refused: [
+    502,
+    'The egress policy of this server does not allow this address. Its operator can: FAIRLEAD_EGRESS_ALLOW.',
+  ],
+
+  // this server
+  shutting_down: [503, 'This server is shutting down. Send the request again.'],
+  not_ready: [503, 'This server is not ready.'],
+  database_unavailable: [503, 'The database could not be reached. Nothing was changed; send the request again.'],
+  sealed_value_unreadable: [
+    500,
+    'A sealed value could not be opened. The encryption key was changed or the database was altered.',
+  ],
+  server_error: [500, 'Fairlead failed. Its log has the cause under this request id.'],
+} as const satisfies Record<string, readonly [status: number, message: string]>
+
+export type ErrorCode = keyof typeof errors
+
+export interface ErrorIssue {
+  code: string
+  message: string
+  path: (string | number)[]
+}
+
+/** The body of every JSON error. */
+export interface ErrorEnvelope {
+  error: { code: string; message: string; errors?: ErrorIssue[]; payload?: unknown }
+}

@@ -1,0 +1,11 @@
+/**
+ * The contract: what goes over the wire. Request and response schemas, error codes, field rules; no behaviour.
+ * The one package every other may import. Compatible with the clients teams already use (same paths, names,
+ * statuses and envelope); what is ours alone is additional members, never changed ones.
+ */
+export * from './connect-sessions.ts'
+export * from './connections.ts'
+export * from './errors.ts'
+export * from './fields.ts'
+export * from './integrations.ts'
+export * from './providers.ts'

@@ -1,0 +1,27 @@
+import { createRoute, z } from '@hono/zod-openapi'
+import { connectSessionToken, failing, json } from './fields.ts'
+
+/** A provider definition as stored, with its name and logo. Connect UI builds its form from this object alone. */
+const provider = z
+  .looseObject({ name: z.string(), display_name: z.string(), auth_mode: z.string(), logo_url: z.string() })
+  .openapi('Provider')
+
+const eitherCaller = [{ apiKey: [] }, connectSessionToken]
+
+export const listProviders = createRoute({
+  method: 'get',
+  path: '/providers',
+  summary: 'Lists the providers of this server',
+  security: eitherCaller,
+  request: { query: z.strictObject({ search: z.string().optional() }) },
+  responses: { 200: json(z.object({ data: z.array(provider) }), 'The providers, by name.'), ...failing },
+})
+
+export const getProvider = createRoute({
+  method: 'get',
+  path: '/providers/{provider}',
+  summary: 'Reads one provider',
+  security: eitherCaller,
+  request: { params: z.object({ provider: z.string() }), query: z.strictObject({}) },
+  responses: { 200: json(z.object({ data: provider }), 'The provider.'), ...failing },
+})

@@ -1,0 +1,62 @@
+import { sql } from '../db/sql.ts'
+import type { Db } from '../seams.ts'
+
+export interface Environment {
+  id: number
+  name: string
+  uuid: string
+}
+
+export interface KeyRow {
+  key_id: number
+  scopes: string[]
+  environment_id: number
+  name: string
+  uuid: string
+}
+
+export const findKey = async (db: Db, lookup: Buffer): Promise<KeyRow | undefined> => {
+  const [row] = await db.query<KeyRow>(sql`
+    select k.id as key_id, k.scopes, e.id as environment_id, e.name, e.uuid
+    from api_key k join environment e on e.id = k.environment_id
+    where k.lookup = ${lookup}`)
+  return row
+}
+
+export const listEnvironments = (db: Db): Promise<Environment[]> =>
+  db.query<Environment>(sql`select id, name, uuid from environment order by id`)
+
+/** Harmless when another server does the same at the same moment. */
+export const addEnvironment = (db: Db, name: string): Promise<object[]> =>
+  db.query(sql`insert into environment (name) values (${name}) on conflict (name) do nothing`)
+
+/** True when this call created the environment's default key: of several servers starting at once, exactly one. */
+export const addDefaultKey = async (
+  db: Db,
+  environmentId: number,
+  lookup: Buffer,
+  scopes: string[],
+): Promise<boolean> => {
+  const rows = await db.query(sql`
+    insert into api_key (environment_id, display_name, lookup, scopes)
+    values (${environmentId}, 'default', ${lookup}, ${scopes})
+    on conflict (environment_id) where display_name = 'default' do nothing
+    returning id`)
+  return rows.length > 0
+}
+
+export const setDefaultKey = (db: Db, environmentId: number, lookup: Buffer, scopes: string[]): Promise<object[]> =>
+  db.query(sql`
+    insert into api_key (environment_id, display_name, lookup, scopes)
+    values (${environmentId}, 'default', ${lookup}, ${scopes})
+    on conflict (environment_id) where display_name = 'default' do update set lookup = excluded.lookup
+    where api_key.lookup <> excluded.lookup`)
+
+export const readSetting = async (db: Db, name: string): Promise<Buffer | undefined> => {
+  const [row] = await db.query<{ sealed: Buffer }>(sql`select sealed from setting where name = ${name}`)
+  return row?.sealed
+}
+
+/** The first writer wins; everybody then reads the same value. */
+export const addSetting = (db: Db, name: string, sealed: Buffer): Promise<object[]> =>
+  db.query(sql`insert into setting (name, sealed) values (${name}, ${sealed}) on conflict (name) do nothing`)

@@ -1,0 +1,170 @@
+/**
+ * The composition root: opens the database, makes the seams, lists every room once. Whatever opens pushes its closer;
+ * stopping runs them from last to first, PostgreSQL at the very end.
+ */
+import { randomUUID } from 'node:crypto'
+import { mkdir } from 'node:fs/promises'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { hostname } from 'node:os'
+import { join } from 'node:path'
+import { getRequestListener } from '@hono/node-server'
+import { type Callers, createCallers, secured } from './account/caller.ts'
+import { prepareEnvironments } from './account/first-run.ts'
+import { openKeyedHash } from './account/pepper.ts'
+import { readSetting } from './account/store.ts'
+import type { Config } from './config.ts'
+import { connectRoutes } from './connect/routes.ts'
+import { findSessionCaller } from './connect/store.ts'
+import { type Connections, createConnections } from './connection/live.ts'
+import { connectionRoutes } from './connection/routes.ts'
+import { type Credentials, createCredentials } from './credential/fresh.ts'
+import { checkTiming, defaultTiming, shutdownGrace, type Timing } from './credential/timing.ts'
+import { dashboardRoutes } from './dashboard/routes.ts'
+import { startEmbedded } from './db/embedded.ts'
+import { migrate } from './db/migrate.ts'
+import { type Address, type OpenDb, openDb } from './db/open.ts'
+import { sql } from './db/sql.ts'
+import { docsRoutes } from './docs/routes.ts'
+import { Failure } from './errors.ts'
+import { api, type Guard, jsonOnly, limitBody, onError, onNotFound } from './http/api.ts'
+import { type Listening, listen } from './http/server.ts'
+import { integrationRoutes } from './integration/routes.ts'
+import type { Log } from './lib/log.ts'
+import type { Secret } from './lib/secret.ts'
+import { createEgress } from './net/egress.ts'
+import { loadCatalogue } from './provider/catalogue.ts'
+import { providerRoutes } from './provider/routes.ts'
+import { createProxy, isProxied } from './proxy/routes.ts'
+import { readKeyFile, writeKeyFile } from './vault/key-file.ts'
+import { createVault } from './vault/vault.ts'
+
+export interface App {
+  /** Where it is reached, e.g. http://localhost:3003. */
+  url: string
+  port: number
+  /** API keys generated on this start: shown now or never. */
+  generatedKeys: { environment: string; key: Secret }[]
+  stop(): Promise<void>
+}
+
+const version = '0.1.0'
+
+export async function startApp(config: Config, log: Log, timing: Timing = defaultTiming): Promise<App> {
+  checkTiming(timing)
+  const closers: (() => Promise<unknown>)[] = []
+  const stop = async () => {
+    for (const close of closers.splice(0).reverse())
+      await close().catch(error => log.error({ error: String(error) }, 'could not close'))
+  }
+  try {
+    const catalogue = loadCatalogue({ overlayPath: config.providersPath, egressAllow: config.egressAllow })
+    const database = await openDatabase(config, log, closers)
+    const { db } = database
+    const vault = createVault(await encryptionKeys(config, database))
+    const keyedHash = await openKeyedHash(db, vault)
+    const generatedKeys = await prepareEnvironments({ db, keyedHash }, config.pinnedKeys)
+
+    const egress = createEgress({ rules: config.egressAllow })
+    closers.push(() => egress.close())
+
+    const now = () => performance.now()
+    const node = `${hostname()}:${process.pid}:${randomUUID().slice(0, 8)}`
+    const stores = { db, vault, keyedHash, now, timing }
+    const connections = createConnections({ ...stores, catalogue })
+    const credentials = createCredentials({ ...stores, egress, log, node, onRenewed: connections.renewed })
+    closers.push(() => credentials.drain())
+    const callers = createCallers({ db, keyedHash, findSession: token => findSessionCaller(stores, token) })
+    const unlisten = await followChanges(database, connections, callers)
+    closers.push(unlisten)
+
+    const guard: Guard = route => secured(route, callers)
+    const changed = (environmentId: number) =>
+      db
+        .query(sql`select pg_notify('fairlead_changed', ${`environment ${environmentId}`})`)
+        .then(() => connections.forgetEnvironment(environmentId))
+    const shared = { ...stores, egress, catalogue, connections, credentials, callers, guard, log, url: config.url }
+
+    const routes = api()
+    routes.onError(onError(log))
+    routes.notFound(onNotFound)
+    routes.use(jsonOnly, limitBody)
+    routes.get('/health', c => c.json({ result: 'ok' }))
+    let stopping = false
+    routes.get('/ready', async c => {
+      if (stopping) throw new Failure('not_ready', { message: 'This server is shutting down.' })
+      await database.ping()
+      return c.json({ result: 'ok' })
+    })
+    routes.route('/', providerRoutes(shared))
+    routes.route('/', integrationRoutes({ ...shared, changed }))
+    routes.route('/', connectionRoutes(shared))
+    routes.route('/', connectRoutes(shared))
+    routes.route('/', dashboardRoutes())
+    routes.route('/', docsRoutes({ url: config.url }))
+    routes.doc31('/openapi.json', { openapi: '3.1.0', info: { title: 'Fairlead', version } })
+    routes.openAPIRegistry.registerComponent('securitySchemes', 'apiKey', { type: 'http', scheme: 'bearer' })
+    routes.openAPIRegistry.registerComponent('securitySchemes', 'connectSession', { type: 'http', scheme: 'bearer' })
+
+    const proxy = createProxy(shared)
+    const listener = getRequestListener(routes.fetch)
+    const handler = (req: IncomingMessage, res: ServerResponse) => {
+      void (isProxied(req.url ?? '') ? proxy(req, res) : listener(req, res))
+    }
+    const server: Listening = await listen(handler, config)
+    closers.push(async () => {
+      stopping = true
+      await server.stop(shutdownGrace)
+    })
+    return { url: config.url, port: server.port, generatedKeys, stop }
+  } catch (error) {
+    await stop()
+    throw error
+  }
+}
+
+async function openDatabase(config: Config, log: Log, closers: (() => Promise<unknown>)[]): Promise<OpenDb> {
+  await mkdir(config.dataDir, { recursive: true, mode: 0o700 })
+  const url = config.databaseUrl?.reveal()
+  const directUrl = config.databaseDirectUrl?.reveal()
+  let address: Address
+  if (url) address = { url }
+  else {
+    const embedded = await startEmbedded({ dataDir: config.dataDir, log })
+    closers.push(() => embedded.stop())
+    address = { connection: embedded.connection }
+  }
+  const database = await openDb({ ...address, directUrl })
+  closers.push(() => database.close())
+  const { unknown } = await migrate(directUrl ? { url: directUrl } : address)
+  if (unknown.length > 0) log.warn({ migrations: unknown }, 'the database is newer than this server')
+  return database
+}
+
+/** The configured ring, or the key in the data folder, made when nothing was ever sealed here. */
+async function encryptionKeys(config: Config, { db }: OpenDb): Promise<Secret[]> {
+  if (config.encryptionKeys.length > 0) return config.encryptionKeys
+  const kept = await readKeyFile(config.dataDir)
+  if (kept) return [kept]
+  if (await readSetting(db, 'lookup_pepper'))
+    throw new Error(
+      `encryption.key is missing from ${config.dataDir}. The database there was sealed with it: put it back, or set FAIRLEAD_ENCRYPTION_KEY. Without it nothing stored can be opened.`,
+    )
+  return [await writeKeyFile(config.dataDir)]
+}
+
+/** Other servers on this database change things too; a notification may be lost with the connection, so a gap forgets everything. */
+function followChanges(database: OpenDb, connections: Connections, callers: Callers): Promise<() => Promise<void>> {
+  return database.listen('fairlead_changed', {
+    onPayload: payload => {
+      const [what, id] = payload.split(' ')
+      if (what === 'credential') connections.forgetCredential(id ?? '')
+      if (what === 'environment') connections.forgetEnvironment(Number(id))
+    },
+    onGap: () => {
+      connections.forgetAll()
+      callers.forget()
+    },
+  })
+}
+
+export const generatedKeysFile = (dataDir: string): string => join(dataDir, 'api-keys.txt')

@@ -1,0 +1,165 @@
+/**
+ * The only reader of the environment. Everything is read once and checked whole: a start that must fail names every fault at once.
+ * Each secret also has a `…_FILE` form naming a file that holds it.
+ */
+import { readFileSync, statSync } from 'node:fs'
+import { resolve } from 'node:path'
+import { Secret } from './lib/secret.ts'
+import { type EgressRules, parseEgressAllow } from './net/allow.ts'
+
+const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const
+
+export interface Config {
+  port: number
+  host: string
+  /** The public base without a trailing slash. The OAuth callback is `${url}/oauth/callback`. */
+  url: string
+  dataDir: string
+  /** Undefined: the embedded PostgreSQL in `dataDir`. */
+  databaseUrl: Secret | undefined
+  databaseDirectUrl: Secret | undefined
+  /** First seals, all open. Empty: use the key generated into `dataDir` (embedded database only). */
+  encryptionKeys: Secret[]
+  /** API keys pinned per environment; `variable` is the upper-case name taken from FAIRLEAD_SECRET_KEY_<ENV>. */
+  pinnedKeys: { variable: string; key: Secret }[]
+  providersPath: string | undefined
+  egressAllow: EgressRules
+  logLevel: (typeof logLevels)[number]
+  /** Names that look like ours and are not: most likely misspelt. Said in the log, not refused. */
+  unknownVariables: string[]
+}
+
+export class ConfigError extends Error {
+  readonly faults: string[]
+
+  constructor(faults: string[]) {
+    super(`Fairlead cannot start with this configuration:\n${faults.map(fault => `  - ${fault}`).join('\n')}`)
+    this.name = 'ConfigError'
+    this.faults = faults
+  }
+}
+
+const known = new Set([
+  'FAIRLEAD_URL',
+  'FAIRLEAD_DATA_DIR',
+  'FAIRLEAD_DATABASE_DIRECT_URL',
+  'FAIRLEAD_DATABASE_DIRECT_URL_FILE',
+  'FAIRLEAD_ENCRYPTION_KEY',
+  'FAIRLEAD_ENCRYPTION_KEY_FILE',
+  'FAIRLEAD_PROVIDERS',
+  'FAIRLEAD_EGRESS_ALLOW',
+  'FAIRLEAD_EGRESS_PROXY',
+  'FAIRLEAD_TRUSTED_PROXIES',
+])
+const pinnedKeyName = /^FAIRLEAD_SECRET_KEY_([A-Z0-9_]+?)(_FILE)?$/
+
+export function readConfig(env: NodeJS.ProcessEnv): Config {
+  const faults: string[] = []
+  const value = (name: string): string | undefined => env[name]?.trim() || undefined
+
+  const secret = (name: string): Secret | undefined => {
+    const file = value(`${name}_FILE`)
+    const inline = value(name)
+    if (file && inline) faults.push(`${name} and ${name}_FILE are both set; set one of them.`)
+    if (!file) return inline === undefined ? undefined : new Secret(inline)
+    try {
+      return new Secret(readFileSync(file, 'utf8').trim())
+    } catch (error) {
+      faults.push(`${name}_FILE names a file that cannot be read: ${file} (${(error as NodeJS.ErrnoException).code}).`)
+      return undefined
+    }
+  }
+
+  const port = Number(value('PORT') ?? 3003)
+  if (!Number.isInteger(port) || port < 0 || port > 65_535) faults.push('PORT must be a number from 0 to 65535.')
+
+  const url = publicBase(value('FAIRLEAD_URL') ?? `http://localhost:${port}`, faults)
+
+  const databaseUrl = postgresUrl('DATABASE_URL', secret('DATABASE_URL'), faults)
+  const databaseDirectUrl = postgresUrl('FAIRLEAD_DATABASE_DIRECT_URL', secret('FAIRLEAD_DATABASE_DIRECT_URL'), faults)
+  if (databaseDirectUrl && !databaseUrl) faults.push('FAIRLEAD_DATABASE_DIRECT_URL is set without DATABASE_URL.')
+
+  const encryptionKeys = keyRing(secret('FAIRLEAD_ENCRYPTION_KEY'), faults)
+  if (databaseUrl && encryptionKeys.length === 0)
+    faults.push(
+      'FAIRLEAD_ENCRYPTION_KEY is required with DATABASE_URL: 32 random bytes as base64, e.g. from "openssl rand -base64 32". Keep it apart from the database backup.',
+    )
+
+  const pinnedVariables = new Set<string>()
+  const unknownVariables: string[] = []
+  for (const name of Object.keys(env).filter(name => name.startsWith('FAIRLEAD_'))) {
+    const pinned = pinnedKeyName.exec(name)?.[1]
+    if (pinned) pinnedVariables.add(pinned)
+    else if (!known.has(name)) unknownVariables.push(name)
+  }
+  const pinnedKeys = [...pinnedVariables].flatMap(variable => {
+    const key = secret(`FAIRLEAD_SECRET_KEY_${variable}`)
+    if (!key) return []
+    if (key.reveal().length < 32) faults.push(`FAIRLEAD_SECRET_KEY_${variable} must have at least 32 characters.`)
+    return [{ variable, key }]
+  })
+
+  const providersPath = value('FAIRLEAD_PROVIDERS')
+  if (providersPath && !statSync(providersPath, { throwIfNoEntry: false }))
+    faults.push(`FAIRLEAD_PROVIDERS names a file or folder that does not exist: ${providersPath}.`)
+
+  const egress = parseEgressAllow(value('FAIRLEAD_EGRESS_ALLOW') ?? '')
+  faults.push(...egress.faults.map(fault => `FAIRLEAD_EGRESS_ALLOW: ${fault}`))
+
+  // Ignoring it would send provider traffic around the proxy its operator relies on.
+  if (value('FAIRLEAD_EGRESS_PROXY')) faults.push('FAIRLEAD_EGRESS_PROXY is not supported by this version.')
+
+  const logLevel = (value('LOG_LEVEL') ?? 'info') as Config['logLevel']
+  if (!logLevels.includes(logLevel)) faults.push(`LOG_LEVEL must be one of ${logLevels.join(', ')}.`)
+
+  if (faults.length > 0) throw new ConfigError(faults)
+  return {
+    port,
+    host: value('HOST') ?? '127.0.0.1',
+    url,
+    dataDir: resolve(value('FAIRLEAD_DATA_DIR') ?? './.fairlead'),
+    databaseUrl,
+    databaseDirectUrl,
+    encryptionKeys,
+    pinnedKeys,
+    providersPath: providersPath && resolve(providersPath),
+    egressAllow: egress.rules,
+    logLevel,
+    unknownVariables,
+  }
+}
+
+function publicBase(text: string, faults: string[]): string {
+  const url = URL.parse(text)
+  if (!url || !/^https?:$/.test(url.protocol) || url.username || url.search || url.hash) {
+    faults.push(
+      'FAIRLEAD_URL must be an http or https URL without user, query or fragment, e.g. https://connect.acme.com.',
+    )
+    return ''
+  }
+  return url.href.replace(/\/+$/, '')
+}
+
+function postgresUrl(name: string, secret: Secret | undefined, faults: string[]): Secret | undefined {
+  if (secret && !/^postgres(ql)?:\/\//.test(secret.reveal()))
+    faults.push(`${name} must be a PostgreSQL URL: postgresql://user:password@host:5432/database.`)
+  return secret
+}
+
+/** A key of one repeated byte (all zeros above all) is a placeholder somebody meant to replace (security checklist CR5). */
+function keyRing(secret: Secret | undefined, faults: string[]): Secret[] {
+  if (!secret) return []
+  return secret
+    .reveal()
+    .split(',')
+    .map((part, index) => {
+      const text = part.trim()
+      const bytes = Buffer.from(text, 'base64')
+      const which = index === 0 ? 'FAIRLEAD_ENCRYPTION_KEY' : `FAIRLEAD_ENCRYPTION_KEY (key ${index + 1})`
+      if (!/^[A-Za-z0-9+/]+={0,2}$/.test(text) || bytes.length !== 32)
+        faults.push(`${which} must be 32 bytes as base64 (44 characters); this one has ${bytes.length} bytes.`)
+      else if (new Set(bytes).size < 8)
+        faults.push(`${which} is a placeholder, not a random key. Use "openssl rand -base64 32".`)
+      return new Secret(text)
+    })
+}

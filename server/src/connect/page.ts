@@ -1,0 +1,102 @@
+/** The pages an end user sees: where a sign-in begins and where it ends. Server-rendered, one language of their own: plain words. */
+import type { ErrorCode } from '@fairlead/contract'
+import type { Failure } from '../errors.ts'
+import { type Html, html, page } from '../http/page.ts'
+import type { Integration } from '../integration/store.ts'
+import type { Provider } from '../provider/schema.ts'
+import type { Connected } from './callback.ts'
+
+/** Tells a page of ours that opened this one; the message is the one existing clients listen for. */
+const announce = (message: object): string => `
+history.replaceState(null,'',location.pathname);
+try{const channel=new BroadcastChannel('nango-oauth-callback');channel.postMessage(${JSON.stringify(message)});channel.close()}catch{}
+document.querySelector('[data-close]')?.addEventListener('click',()=>window.close());`
+
+export const connectedPage = ({ integration, provider, config }: Connected): Response => {
+  const name = integration.displayName ?? provider.display_name
+  const account = typeof config.instance_url === 'string' ? new URL(config.instance_url).host : undefined
+  return page({
+    title: `${name} is connected`,
+    status: 200,
+    body: html`
+      <div class="mark good"><span aria-hidden="true">✓</span> Connected</div>
+      <h1>${name} is connected</h1>
+      ${account ? html`<p>Account: <code>${account}</code></p>` : html``}
+      <p class="soft">You can close this window. Access lasts until you or the product you came from end it.</p>
+      <button type="button" class="quiet" data-close>Close this window</button>`,
+    script: `${announce({ type: 'nango_oauth_callback_success' })}
+if(window.opener)setTimeout(()=>window.close(),500);`,
+  })
+}
+
+const headings: Partial<Record<ErrorCode, string>> = {
+  access_denied: 'Access was not granted',
+  state_unknown: 'This sign-in has already ended',
+  browser_mismatch: 'This sign-in belongs to another browser',
+  token_client_invalid: 'The provider does not know this app',
+  token_endpoint_unreachable: 'The provider cannot be reached',
+  token_exchange_unanswered: 'The provider did not answer',
+  unknown_connect_session_token: 'This link has ended',
+}
+
+/** What happened, why most likely, what to do now. What a provider wrote is shown as text, never as markup. */
+export function failedPage(failure: Failure): Response {
+  const said = (failure.payload as { provider_said?: unknown } | undefined)?.provider_said
+  return page({
+    title: 'The account was not connected',
+    status: failure.code === 'server_error' ? 500 : 400,
+    body: html`
+      <div class="mark bad"><span aria-hidden="true">!</span> Not connected</div>
+      <h1>${headings[failure.code] ?? 'The account was not connected'}</h1>
+      <p>${failure.message}</p>
+      ${typeof said === 'string' && said ? html`<p class="soft">The provider said: <code>${said}</code></p>` : html``}
+      <p class="soft">If you ask for help, quote this: <code>${failure.code}</code></p>
+      <button type="button" class="quiet" data-close>Close this window</button>`,
+    script: announce({
+      type: 'nango_oauth_callback_error',
+      payload: { message: failure.message, errorType: failure.code },
+    }),
+  })
+}
+
+export interface Choice {
+  integration: Integration
+  provider: Provider
+}
+
+/** One button per integration. Nothing begins before a click: a link opened by a mail scanner does nothing. */
+export function choosePage(choices: Choice[], token: string, who: string | undefined): Response {
+  return page({
+    title: 'Connect an account',
+    status: 200,
+    // The form is redirected to the provider, and browsers hold form-action against redirects too.
+    formAction: ["'self'", 'https:', ...new Set(choices.flatMap(choice => plainOrigins(choice.provider)))].join(' '),
+    body: html`
+      <h1>Connect an account</h1>
+      <p>${who ? `You are connecting as ${who}. ` : ''}You sign in at the provider; your password is never seen here. Access lasts until
+        you or the product you came from end it.</p>
+      ${choices.length === 0 ? html`<p>There is nothing to connect yet. The product you came from has to set up an integration first.</p>` : html``}
+      ${choices.map(choice => choiceForm(choice, token))}`,
+  })
+}
+
+function choiceForm({ integration, provider }: Choice, token: string): Html {
+  const fields = Object.entries(provider.connection_config ?? {})
+    .filter(([, field]) => !field.automated && !field.hidden)
+    .sort(([, a], [, b]) => (a.order ?? 0) - (b.order ?? 0))
+  return html`
+    <form method="get" action="/oauth/connect/${encodeURIComponent(integration.key)}" autocomplete="off">
+      <input type="hidden" name="connect_session_token" value="${token}">
+      ${fields.map(
+        ([name, field]) => html`
+        <label>${field.title ?? name}${field.optional ? ' (if you know it)' : ''}
+          <input name="params[${name}]" placeholder="${field.example ?? ''}" ${field.optional ? html`` : html`required`}></label>
+        ${field.description ? html`<p class="soft">${field.description}</p>` : html``}`,
+      )}
+      <button>Connect ${integration.displayName ?? provider.display_name}</button>
+    </form>`
+}
+
+/** Origins of a provider's authorization page that are not https: local work against a simulator. */
+const plainOrigins = (provider: Provider): string[] =>
+  [...(provider.authorization_url ?? '').matchAll(/http:\/\/[^/\s$]+/g)].map(match => match[0])

@@ -1,0 +1,129 @@
+/**
+ * Connect: from a session to a stored connection. This room owns the tables `connect_session` and `handshake`, and
+ * POST /connect/sessions, GET|DELETE /connect/session, GET /connect/ (the hosted page), GET /oauth/connect/:key, GET /oauth/callback.
+ * It hands the finished account to `credential/` and `connection/` in one transaction and never hears of it again.
+ */
+import { createConnectSession, deleteConnectSession, getConnectSession } from '@fairlead/contract'
+import { type Callers, keyCaller, sessionCaller } from '../account/caller.ts'
+import { endUserOf } from '../connection/routes.ts'
+import { Failure } from '../errors.ts'
+import { api, asFailure, errorHeader, type Guard } from '../http/api.ts'
+import { listIntegrations } from '../integration/store.ts'
+import { isoZulu } from '../lib/time.ts'
+import { forgetBrowser } from './browser.ts'
+import { type CallbackDeps, finishOAuth } from './callback.ts'
+import { choosePage, connectedPage, failedPage } from './page.ts'
+import { openSession } from './session.ts'
+import { readStartQuery, startOAuth } from './start.ts'
+import { loadSession, removeSession } from './store.ts'
+
+interface Deps extends CallbackDeps {
+  callers: Callers
+  guard: Guard
+}
+
+/** What any page of ours says of itself until an environment has settings of its own. */
+const connectUISettings = {
+  theme: { light: { primary: '#0b6b75' }, dark: { primary: '#56c2cc' } },
+  defaultTheme: 'system' as const,
+  showWatermark: false,
+}
+
+export function connectRoutes(deps: Deps) {
+  const { callers, guard, url } = deps
+  const app = api()
+
+  app.openapi(guard(createConnectSession), async c => {
+    const { environment } = keyCaller(c.get('caller'))
+    const { token, expiresAt } = await openSession(deps, environment.id, c.req.valid('json'))
+    const data = {
+      token: token.reveal(),
+      connect_link: `${url}/connect/?session_token=${token.reveal()}`,
+      expires_at: isoZulu(expiresAt),
+    }
+    return c.json({ data }, 201)
+  })
+
+  app.openapi(guard(getConnectSession), async c => {
+    const session = await loadSession(deps, sessionCaller(c.get('caller')).sessionId)
+    if (!session) throw new Failure('unknown_connect_session_token')
+    const defaults = Object.entries(session.integrationDefaults).map(([key, value]) => [
+      key,
+      { connection_config: value.connection_config ?? {}, authorization_params: value.authorization_params ?? {} },
+    ])
+    const data = {
+      endUser: endUserOf(session.endUser, session.organization),
+      connectUISettings,
+      ...(session.allowedIntegrations.length > 0 && { allowed_integrations: session.allowedIntegrations }),
+      ...(defaults.length > 0 && { integrations_config_defaults: Object.fromEntries(defaults) }),
+      ...(Object.keys(session.overrides).length > 0 && { overrides: session.overrides as Record<string, string> }),
+      websocketsPath: '/',
+    }
+    return c.json({ data }, 200)
+  })
+
+  app.openapi(guard(deleteConnectSession), async c => {
+    await removeSession(deps, sessionCaller(c.get('caller')).sessionId)
+    return c.body(null, 204)
+  })
+
+  app.get('/connect', c => c.redirect(`/connect/${new URL(c.req.url).search}`, 308))
+  app.get('/connect/', c =>
+    asPage(async () => {
+      const token = c.req.query('session_token') ?? ''
+      const caller = await callers.bySessionToken(token)
+      const session = await loadSession(deps, caller.sessionId)
+      const choices = (await listIntegrations(deps, caller.environment.id))
+        .filter(({ key }) => caller.allowedIntegrations.length === 0 || caller.allowedIntegrations.includes(key))
+        .flatMap(integration => {
+          const provider = deps.catalogue.get(integration.provider)
+          return provider ? [{ integration, provider }] : []
+        })
+      return choosePage(choices, token, session?.endUser?.display_name ?? session?.endUser?.email)
+    }),
+  )
+
+  app.get('/oauth/connect/:key', async c => {
+    const search = new URL(c.req.url).searchParams
+    const token = search.get('connect_session_token')
+    if (!token)
+      throw new Failure(search.has('public_key') ? 'deprecated_authentication' : 'missing_connect_session_token')
+    const caller = await callers.bySessionToken(token)
+    const query = readStartQuery(search)
+    return asPage(async () => {
+      const { location, setCookie } = await startOAuth(deps, caller, c.req.param('key'), query)
+      return new Response(null, {
+        status: 302,
+        headers: {
+          Location: location,
+          'Set-Cookie': setCookie,
+          'Cache-Control': 'no-store',
+          'Referrer-Policy': 'no-referrer',
+        },
+      })
+    })
+  })
+
+  app.get('/oauth/callback', c => {
+    const search = new URL(c.req.url).searchParams
+    return asPage(async () => {
+      const response = connectedPage(await finishOAuth(deps, search, c.req.header('cookie')))
+      response.headers.append('Set-Cookie', forgetBrowser(search.get('state') ?? '', url.startsWith('https:')))
+      return response
+    })
+  })
+
+  /** Ends in a page either way: somebody is looking at it. */
+  async function asPage(render: () => Promise<Response>): Promise<Response> {
+    try {
+      return await render()
+    } catch (error) {
+      const failure = asFailure(error, deps.log)
+      const response = failedPage(failure)
+      response.headers.set(errorHeader, failure.code)
+      return response
+    }
+  }
+
+  return app
+}

@@ -1,0 +1,171 @@
+import { randomBytes } from 'node:crypto'
+import type { EndUser, IntegrationDefaults, Organization } from '@fairlead/contract'
+import type { SessionCaller } from '../account/caller.ts'
+import type { KeyedHash } from '../account/pepper.ts'
+import { sql } from '../db/sql.ts'
+import { sha256 } from '../lib/id.ts'
+import { Secret } from '../lib/secret.ts'
+import type { ConnectionConfig } from '../provider/endpoint.ts'
+import type { Db, Vault } from '../seams.ts'
+
+export interface StoreDeps {
+  db: Db
+  vault: Vault
+  keyedHash: KeyedHash
+}
+
+/** What the developer's backend asked for when it opened the session. */
+export interface Session {
+  id: number
+  environmentId: number
+  endUser: EndUser | null
+  organization: Organization | null
+  allowedIntegrations: string[]
+  integrationDefaults: Record<string, IntegrationDefaults>
+  overrides: Record<string, unknown>
+  tags: Record<string, string>
+  webhookUrlOverride: string | null
+}
+
+export type NewSession = Omit<Session, 'id'>
+
+const sessionMinutes = 30
+const handshakeMinutes = 10
+
+export async function addSession(
+  { db, keyedHash }: StoreDeps,
+  added: NewSession,
+): Promise<{ token: Secret; expiresAt: Date }> {
+  const token = `nango_connect_session_${randomBytes(32).toString('hex')}`
+  const [row] = await db.query<{ expires_at: Date }>(sql`
+    insert into connect_session (environment_id, token_lookup, end_user, organization, allowed_integrations, integration_defaults,
+      overrides, tags, webhook_url_override, expires_at)
+    values (${added.environmentId}, ${keyedHash(token)}, ${added.endUser && JSON.stringify(added.endUser)}::jsonb,
+      ${added.organization && JSON.stringify(added.organization)}::jsonb, ${added.allowedIntegrations},
+      ${JSON.stringify(added.integrationDefaults)}::jsonb, ${JSON.stringify(added.overrides)}::jsonb,
+      ${JSON.stringify(added.tags)}::jsonb, ${added.webhookUrlOverride},
+      clock_timestamp() + ${sessionMinutes}::int * interval '1 minute')
+    returning expires_at`)
+  return { token: new Secret(token), expiresAt: row!.expires_at }
+}
+
+export async function findSessionCaller(
+  { db, keyedHash }: StoreDeps,
+  token: string,
+): Promise<SessionCaller | undefined> {
+  const [row] = await db.query<{
+    id: number
+    allowed: string[]
+    environment_id: number
+    name: string
+    uuid: string
+  }>(sql`
+    select s.id, s.allowed_integrations as allowed, e.id as environment_id, e.name, e.uuid
+    from connect_session s join environment e on e.id = s.environment_id
+    where s.token_lookup = ${keyedHash(token)} and s.expires_at > clock_timestamp()`)
+  if (!row) return undefined
+  const environment = { id: row.environment_id, name: row.name, uuid: row.uuid }
+  return { kind: 'session', environment, sessionId: row.id, allowedIntegrations: row.allowed }
+}
+
+interface SessionRow {
+  id: number
+  environment_id: number
+  end_user: EndUser | null
+  organization: Organization | null
+  allowed_integrations: string[]
+  integration_defaults: Record<string, IntegrationDefaults>
+  overrides: Record<string, unknown>
+  tags: Record<string, string>
+  webhook_url_override: string | null
+}
+
+export async function loadSession({ db }: Pick<StoreDeps, 'db'>, id: number): Promise<Session | undefined> {
+  const [row] = await db.query<SessionRow>(sql`select * from connect_session where id = ${id}`)
+  return (
+    row && {
+      id: row.id,
+      environmentId: row.environment_id,
+      endUser: row.end_user,
+      organization: row.organization,
+      allowedIntegrations: row.allowed_integrations,
+      integrationDefaults: row.integration_defaults,
+      overrides: row.overrides,
+      tags: row.tags,
+      webhookUrlOverride: row.webhook_url_override,
+    }
+  )
+}
+
+export const removeSession = ({ db }: StoreDeps, id: number): Promise<object[]> =>
+  db.query(sql`delete from connect_session where id = ${id}`)
+
+/** A sign-in under way at a provider. Its id on the wire is the `state`, of which only the hash is stored. */
+export interface Handshake {
+  environmentId: number
+  integrationId: number
+  sessionId: number
+  connectionId: string
+  /** SHA-256 of the cookie of the browser that began. */
+  browserHash: Buffer
+  /** RFC 7636 code verifier. */
+  verifier: Secret
+  /** Sent again, byte for byte, with the code (RFC 6749 §4.1.3). */
+  redirectUri: string
+  config: ConnectionConfig
+  scopesRequested: string[]
+}
+
+const verifierPlace = (environmentId: number, stateHash: Buffer) => ({
+  table: 'handshake',
+  column: 'verifier_sealed',
+  environment: environmentId,
+  row: stateHash.toString('hex'),
+})
+
+/** Sweeps what has ended, so that abandoned sign-ins do not pile up. */
+export async function addHandshake({ db, vault }: StoreDeps, state: string, handshake: Handshake): Promise<void> {
+  const stateHash = sha256(state)
+  const { environmentId, integrationId, sessionId, connectionId, browserHash, redirectUri, config } = handshake
+  const sealed = vault.seal(handshake.verifier.reveal(), verifierPlace(environmentId, stateHash))
+  await db.query(sql`
+    with ended as (
+      delete from handshake where state_hash in (
+        select state_hash from handshake where expires_at < clock_timestamp() limit 100 for update skip locked)),
+    over as (
+      delete from connect_session where id in (
+        select id from connect_session where expires_at < clock_timestamp() - interval '1 hour' limit 100 for update skip locked))
+    insert into handshake (state_hash, environment_id, integration_id, connect_session_id, connection_id, browser_hash,
+      verifier_sealed, redirect_uri, config, scopes_requested, expires_at)
+    values (${stateHash}, ${environmentId}, ${integrationId}, ${sessionId}, ${connectionId}, ${browserHash}, ${sealed}, ${redirectUri},
+      ${JSON.stringify(config)}::jsonb, ${handshake.scopesRequested}, clock_timestamp() + ${handshakeMinutes}::int * interval '1 minute')`)
+}
+
+/** One DELETE … RETURNING: of two callbacks with one state, exactly one gets it, and a code is presented once. */
+export async function takeHandshake({ db, vault }: StoreDeps, state: string): Promise<Handshake | undefined> {
+  const stateHash = sha256(state)
+  const [row] = await db.query<{
+    environment_id: number
+    integration_id: number
+    connect_session_id: number
+    connection_id: string
+    browser_hash: Buffer
+    verifier_sealed: Buffer
+    redirect_uri: string
+    config: ConnectionConfig
+    scopes_requested: string[]
+    live: boolean
+  }>(sql`delete from handshake where state_hash = ${stateHash} returning *, expires_at > clock_timestamp() as live`)
+  if (!row?.live) return undefined
+  return {
+    environmentId: row.environment_id,
+    integrationId: row.integration_id,
+    sessionId: row.connect_session_id,
+    connectionId: row.connection_id,
+    browserHash: row.browser_hash,
+    verifier: new Secret(vault.open(row.verifier_sealed, verifierPlace(row.environment_id, stateHash))),
+    redirectUri: row.redirect_uri,
+    config: row.config,
+    scopesRequested: row.scopes_requested,
+  }
+}

@@ -1,0 +1,48 @@
+import { hostAllowed } from '../provider/catalogue.ts'
+import type { ConnectionConfig } from '../provider/endpoint.ts'
+import type { Provider } from '../provider/schema.ts'
+import type { Egress } from '../seams.ts'
+
+/**
+ * Facts a provider told us about an account, with every host among them checked before anything is sent there: a URL or host name
+ * must be on the provider's list and be one the egress policy would reach. URLs lose their trailing slash.
+ */
+export function checkFacts(
+  provider: Provider,
+  facts: ConnectionConfig,
+  egress: Pick<Egress, 'check'>,
+): { facts: ConnectionConfig; refused: string[] } {
+  const safe: ConnectionConfig = {}
+  const refused: string[] = []
+  for (const [name, value] of Object.entries(facts)) {
+    const format = provider.connection_config?.[name]?.format
+    const isHost =
+      typeof value === 'string' && (format === 'uri' || format === 'hostname' || /^https?:\/\//i.test(value))
+    if (!isHost) {
+      safe[name] = value
+      continue
+    }
+    const url = URL.parse(format === 'hostname' ? `https://${value}` : value)
+    if (
+      !url ||
+      !/^https?:$/.test(url.protocol) ||
+      url.username ||
+      !hostAllowed(provider, url.hostname) ||
+      !reachable(egress, url)
+    ) {
+      refused.push(url?.hostname ?? name)
+      continue
+    }
+    safe[name] = format === 'hostname' ? url.hostname : `${url.origin}${url.pathname}`.replace(/\/+$/, '')
+  }
+  return { facts: safe, refused }
+}
+
+function reachable(egress: Pick<Egress, 'check'>, url: URL): boolean {
+  try {
+    egress.check(url)
+    return true
+  } catch {
+    return false
+  }
+}

@@ -1,0 +1,110 @@
+/**
+ * HTTP mechanics and nothing else: how a request is validated against the contract, how a Failure becomes an answer,
+ * how large a body may be, what a page carries. Knows no room's meaning; every room's routes are built with `api()`.
+ */
+import { type ErrorEnvelope, errors } from '@fairlead/contract'
+import { OpenAPIHono } from '@hono/zod-openapi'
+import type { Context, MiddlewareHandler } from 'hono'
+import { bodyLimit } from 'hono/body-limit'
+import { HTTPException } from 'hono/http-exception'
+import type { ContentfulStatusCode } from 'hono/utils/http-status'
+import type { ZodError } from 'zod'
+import { Failure } from '../errors.ts'
+import { newId } from '../lib/id.ts'
+import type { Log } from '../lib/log.ts'
+
+const maxBodyBytes = 5 * 1024 * 1024
+
+const invalidCode = {
+  json: 'invalid_body',
+  form: 'invalid_body',
+  query: 'invalid_query_params',
+  param: 'invalid_uri_params',
+  header: 'invalid_headers',
+  cookie: 'invalid_headers',
+} as const
+
+const issuesOf = (error: ZodError) =>
+  error.issues.map(issue => ({
+    code: issue.code ?? 'custom',
+    message: issue.message,
+    path: issue.path.map(part => (typeof part === 'symbol' ? String(part) : part)),
+  }))
+
+/** A room's routes. Input that does not match its schema never reaches a handler. */
+export const api = () =>
+  new OpenAPIHono({
+    defaultHook: result => {
+      if (!result.success) throw new Failure(invalidCode[result.target], { issues: issuesOf(result.error) })
+    },
+  })
+
+/** The envelope of a failure; its operator's half (`cause`) stays out of it. */
+export const envelope = (failure: Failure): ErrorEnvelope => ({
+  error: {
+    code: failure.code,
+    message: failure.message,
+    ...(failure.issues && { errors: failure.issues }),
+    ...(failure.payload !== undefined && { payload: failure.payload }),
+  },
+})
+
+/** The header that tells an answer of ours from an answer of the provider. */
+export const errorHeader = 'Fairlead-Error'
+
+/** Any thrown value as a Failure; what is not one of ours is a fault of this server, logged with an id the caller can quote. */
+export function asFailure(error: unknown, log: Log): Failure {
+  if (error instanceof Failure) {
+    if (error.status >= 500 || error.cause)
+      log.warn({ code: error.code, cause: causeText(error.cause) }, 'request failed')
+    return error
+  }
+  if (error instanceof HTTPException && error.status === 400) return new Failure('invalid_json')
+  if (error instanceof HTTPException && error.status === 413) return new Failure('body_too_large')
+  const requestId = newId()
+  log.error({ request_id: requestId, error: causeText(error) }, 'unexpected failure')
+  return new Failure('server_error', { payload: { id: requestId } })
+}
+
+/** Messages and stacks of nested causes; never their enumerable members, which may hold what was being processed. */
+function causeText(cause: unknown): string | undefined {
+  if (cause === undefined || cause === null) return undefined
+  if (!(cause instanceof Error)) return String(cause)
+  const inner = causeText(cause.cause)
+  return `${cause.stack ?? cause.message}${inner ? `\n  because: ${inner}` : ''}`
+}
+
+export const onError =
+  (log: Log) =>
+  (error: unknown, c: Context): Response => {
+    const failure = asFailure(error, log)
+    for (const [name, value] of Object.entries(failure.headers)) c.header(name, value)
+    c.header(errorHeader, failure.code)
+    return c.json(envelope(failure), failure.status as ContentfulStatusCode)
+  }
+
+export const onNotFound = (): never => {
+  throw new Failure('not_found')
+}
+
+/**
+ * Bodies are JSON. A Content-Type without a body is tolerated: clients in the field send
+ * `Content-Type: application/json` on GET and DELETE.
+ */
+export const jsonOnly: MiddlewareHandler = async (c, next) => {
+  const type = c.req.header('content-type')
+  const hasBody = c.req.header('transfer-encoding') !== undefined || Number(c.req.header('content-length') ?? 0) > 0
+  if (hasBody && type !== undefined && !/^application\/([a-z0-9.+-]+\+)?json\s*(;|$)/i.test(type))
+    throw new Failure('invalid_content_type')
+  await next()
+}
+
+export const limitBody = bodyLimit({
+  maxSize: maxBodyBytes,
+  onError: () => {
+    throw new Failure('body_too_large', { message: `${errors.body_too_large[1]} The limit is ${maxBodyBytes} bytes.` })
+  },
+})
+
+/** Puts the check of who is calling in front of a route; made by `account/`, handed to every room with routes. */
+export type Guard = <Route extends object>(route: Route) => Route & { middleware: MiddlewareHandler }

@@ -1,0 +1,127 @@
+import { sql } from '../db/sql.ts'
+import { Secret } from '../lib/secret.ts'
+import type { Db, Vault } from '../seams.ts'
+
+/** A provider configured by you; `key` is `provider_config_key` on the wire. */
+export interface Integration {
+  id: number
+  environmentId: number
+  key: string
+  provider: string
+  displayName: string | null
+  clientId: string | null
+  clientSecret: Secret | null
+  /** Comma-separated, as it was given; null means the provider's default. */
+  scopes: string | null
+  forwardWebhooks: boolean
+  createdAt: Date
+  updatedAt: Date
+}
+
+interface Row {
+  id: number
+  environment_id: number
+  unique_key: string
+  provider: string
+  display_name: string | null
+  client_id: string | null
+  client_secret_sealed: Buffer | null
+  scopes: string | null
+  forward_webhooks: boolean
+  created_at: Date
+  updated_at: Date
+}
+
+export interface Deps {
+  db: Db
+  vault: Vault
+}
+
+/** Bound to the key the row is found by, not its number: the secret is sealed before the row exists. */
+const secretPlace = (environmentId: number, key: string) => ({
+  table: 'integration',
+  column: 'client_secret_sealed',
+  environment: environmentId,
+  row: key,
+})
+
+function fromRow(vault: Vault, row: Row): Integration {
+  return {
+    id: row.id,
+    environmentId: row.environment_id,
+    key: row.unique_key,
+    provider: row.provider,
+    displayName: row.display_name,
+    clientId: row.client_id,
+    clientSecret:
+      row.client_secret_sealed &&
+      new Secret(vault.open(row.client_secret_sealed, secretPlace(row.environment_id, row.unique_key))),
+    scopes: row.scopes,
+    forwardWebhooks: row.forward_webhooks,
+    createdAt: row.created_at,
+    updatedAt: row.updated_at,
+  }
+}
+
+export async function listIntegrations({ db, vault }: Deps, environmentId: number): Promise<Integration[]> {
+  const rows = await db.query<Row>(sql`select * from integration where environment_id = ${environmentId} order by id`)
+  return rows.map(row => fromRow(vault, row))
+}
+
+export async function findIntegration(
+  { db, vault }: Deps,
+  environmentId: number,
+  key: string,
+): Promise<Integration | undefined> {
+  const [row] = await db.query<Row>(
+    sql`select * from integration where environment_id = ${environmentId} and unique_key = ${key}`,
+  )
+  return row && fromRow(vault, row)
+}
+
+export async function findIntegrationById({ db, vault }: Deps, id: number): Promise<Integration | undefined> {
+  const [row] = await db.query<Row>(sql`select * from integration where id = ${id}`)
+  return row && fromRow(vault, row)
+}
+
+export interface NewIntegration {
+  environmentId: number
+  key: string
+  provider: string
+  displayName: string | null
+  clientId: string | null
+  clientSecret: string | null
+  scopes: string | null
+  forwardWebhooks: boolean
+}
+
+/** Undefined when the key is taken. */
+export async function addIntegration({ db, vault }: Deps, added: NewIntegration): Promise<Integration | undefined> {
+  const sealed = added.clientSecret && vault.seal(added.clientSecret, secretPlace(added.environmentId, added.key))
+  const [row] = await db.query<Row>(sql`
+    insert into integration (environment_id, unique_key, provider, display_name, client_id, client_secret_sealed, scopes, forward_webhooks)
+    values (${added.environmentId}, ${added.key}, ${added.provider}, ${added.displayName}, ${added.clientId}, ${sealed}, ${added.scopes}, ${added.forwardWebhooks})
+    on conflict (environment_id, unique_key) do nothing
+    returning *`)
+  return row && fromRow(vault, row)
+}
+
+export async function saveIntegration({ db, vault }: Deps, integration: Integration): Promise<Integration | undefined> {
+  const { id, environmentId, key, displayName, clientId, clientSecret, scopes, forwardWebhooks } = integration
+  const sealed = clientSecret && vault.seal(clientSecret.reveal(), secretPlace(environmentId, key))
+  const [row] = await db.query<Row>(sql`
+    update integration set unique_key = ${key}, display_name = ${displayName}, client_id = ${clientId},
+      client_secret_sealed = ${sealed}, scopes = ${scopes}, forward_webhooks = ${forwardWebhooks}, updated_at = now()
+    where id = ${id} returning *`)
+  return row && fromRow(vault, row)
+}
+
+export const removeIntegration = ({ db }: Deps, id: number): Promise<object[]> =>
+  db.query(sql`delete from integration where id = ${id}`)
+
+export async function hasConnections({ db }: Deps, id: number): Promise<boolean> {
+  const [row] = await db.query<{ used: boolean }>(
+    sql`select exists (select from connection where integration_id = ${id}) as used`,
+  )
+  return row!.used
+}

@@ -1,0 +1,6 @@
+/** The wire's two spellings of an instant: `Z` in most places, `+00:00` where the contract has it. */
+export const isoZulu = (at: Date): string => at.toISOString()
+export const isoOffset = (at: Date): string => at.toISOString().replace('Z', '+00:00')
+
+export const seconds = (n: number): number => n * 1_000
+export const minutes = (n: number): number => n * 60_000

@@ -1,0 +1,101 @@
+/**
+ * What a log may show of a URL or of somebody else's text. `Secret` keeps our own values from printing; this file is for
+ * strings that arrive from outside with a secret inside: request lines, redirects, error texts of a peer. Two tables,
+ * names and shapes; hiding too much costs a reader a word, hiding too little costs a customer a token.
+ */
+
+const hidden = '[redacted]'
+
+/** Names that mean a secret wherever they stand. */
+const secretNames = [
+  'access_token',
+  'refresh_token',
+  'id_token',
+  'client_secret',
+  'client_assertion',
+  'assertion',
+  'code_verifier',
+  'connect_session_token',
+  'session_token',
+  'api_key',
+  'apikey',
+  'x_api_key',
+  'secret_key',
+  'private_key',
+  'password',
+  'passwd',
+]
+
+/** Names too common in prose and JSON to hide there ("state: active", "code: ECONNREFUSED"), but secrets in a URL. */
+const secretParameters = new Set([
+  ...secretNames,
+  'code',
+  'state',
+  'token',
+  'key',
+  'secret',
+  'sid',
+  'sig',
+  'signature',
+  'authorization',
+  'auth',
+  'nonce',
+  'otp',
+  'ticket',
+  'id_token_hint',
+  'login_ticket',
+  'user_code',
+  'device_code',
+])
+
+/** Values that are secrets by their looks. Every pattern is linear: no nested repetition. */
+const shapes: [RegExp, string][] = [
+  // RFC 6750 §2.1, RFC 7617: the rest of an Authorization header.
+  [/\b(Bearer|Basic|OAuth|Token) +[\w.~+/=!%-]{8,}/gi, `$1 ${hidden}`],
+  // Salesforce access token or session id: organisation id, "!", the rest.
+  [/\b00D[A-Za-z0-9]{12,15}(?:!|%21)[\w.%+/=-]+/g, hidden],
+  // Salesforce refresh token.
+  [/\b5Aep[\w.%=-]{20,}/g, hidden],
+  // JWT and JWE (RFC 7519, RFC 7516): base64url of `{"`, two or more further parts.
+  [/\beyJ[\w-]{5,}(?:\.[\w-]*){2,4}/g, hidden],
+  [/\b(?:nango|fairlead)_connect_session_[\w-]+/gi, hidden],
+  [/-----BEGIN [A-Z ]*PRIVATE KEY-----[^-]*(?:-----END [A-Z ]*PRIVATE KEY-----)?/g, hidden],
+  // user:password@ of a URL.
+  [/\/\/[^\s/?#@"']*@/g, `//${hidden}@`],
+  // name=value, name: value, "name":"value", in whatever text.
+  [
+    new RegExp(
+      `\\b(${secretNames.join('|').replaceAll('_', '[_-]')})(\\\\?["']? ?(?:[=:]|%3D) ?\\\\?["']?)[^"'&,;\\s\\\\}]+`,
+      'gi',
+    ),
+    `$1$2${hidden}`,
+  ],
+]
+
+/** Hides what looks like a secret in any text. */
+export function redactText(text: string): string {
+  return shapes.reduce((redacted, [shape, replacement]) => redacted.replace(shape, replacement), text)
+}
+
+/** A URL, absolute or not, fit for a log: values of secret parameters hidden in query and fragment, then by shape. */
+export function redactUrl(url: string | URL): string {
+  return redactText(String(url).replace(/([?&#])([^=&#?]+)=[^&#]*/g, redactPair))
+}
+
+function redactPair(pair: string, separator: string, name: string): string {
+  return secretParameters.has(plainName(name)) ? `${separator}${name}=${hidden}` : pair
+}
+
+/** `Client-Secret`, `client%5Fsecret` and `tokens[access_token]` are all what they say at the end. */
+function plainName(name: string): string {
+  let decoded = name
+  try {
+    decoded = decodeURIComponent(name)
+  } catch {
+    // A malformed escape: judge the name as written.
+  }
+  return decoded
+    .toLowerCase()
+    .replaceAll('-', '_')
+    .replace(/^.*\[(.+)\]$/, '$1')
+}

@@ -1,0 +1,191 @@
+/**
+ * What a provider definition may say. Field names are those teams' existing definition files use, plus our own
+ * (marked below); a name that is not here is a misspelling and is reported with its file and line.
+ */
+import { z } from 'zod'
+
+const authModes = [
+  'OAUTH1',
+  'OAUTH2',
+  'OAUTH2_CC',
+  'API_KEY',
+  'BASIC',
+  'JWT',
+  'TWO_STEP',
+  'NONE',
+  'APP',
+  'CUSTOM',
+  'TBA',
+  'BILL',
+  'SIGNATURE',
+  'AWS_SIGV4',
+  'INSTALL_PLUGIN',
+  'MCP_OAUTH2',
+  'MCP_OAUTH2_GENERIC',
+] as const
+
+const text = z.string().min(1)
+const texts = z.array(text)
+const scalarMap = z.record(z.string(), z.union([z.string(), z.number(), z.boolean()]).transform(String))
+const scalarOrMap = z.record(z.string(), z.unknown())
+
+/** One thing asked of a person, or learned from the provider when `automated`. */
+const formField = z.strictObject({
+  type: z.string().optional(),
+  title: z.string().optional(),
+  description: z.string().optional(),
+  example: z.string().optional(),
+  pattern: z.string().optional(),
+  optional: z.boolean().optional(),
+  format: z.enum(['hostname', 'uri', 'uuid', 'email']).optional(),
+  order: z.number().optional(),
+  default_value: z.string().optional(),
+  hidden: z.boolean().optional(),
+  prefix: z.string().optional(),
+  suffix: z.string().optional(),
+  doc_section: z.string().optional(),
+  secret: z.boolean().optional(),
+  automated: z.boolean().optional(),
+  enum: z.array(z.string()).optional(),
+  warnings: z.unknown().optional(),
+  visible_when: z.unknown().optional(),
+})
+export type FormField = z.infer<typeof formField>
+
+const form = z.record(z.string(), formField)
+
+/** Ours. How to recognise the answer that says "this access token has ended". */
+const expiredToken = z.strictObject({
+  status: z.number().int().min(400).max(599),
+  body_equals: text.optional(),
+  body_excludes: texts.optional(),
+})
+export type ExpiredToken = z.infer<typeof expiredToken>
+
+/**
+ * Ours. What an error of the token endpoint means for a credential that is being refreshed; the first row that matches counts.
+ * `refused` ends it, `doubt` proves nothing, `blocked` is a policy that may be lifted, `later` was not processed at all.
+ */
+const tokenError = z.strictObject({
+  error: text,
+  description: text.optional(),
+  means: z.enum(['refused', 'doubt', 'blocked', 'later']),
+})
+export type TokenErrorMeaning = z.infer<typeof tokenError>['means']
+
+const proxy = z.strictObject({
+  base_url: text.optional(),
+  headers: scalarMap.optional(),
+  query: scalarMap.optional(),
+  body: scalarOrMap.optional(),
+  connection_config: z.unknown().optional(),
+  decompress: z.boolean().optional(),
+  forward_headers_on_redirect: z.boolean().optional(),
+  retry: z.unknown().optional(),
+  paginate: z.unknown().optional(),
+  verification: z.unknown().optional(),
+})
+
+export const providerDefinition = z.strictObject({
+  // identity
+  display_name: text,
+  categories: texts.optional(),
+  auth_mode: z.enum(authModes),
+  docs: z.string().optional(),
+  docs_connect: z.string().optional(),
+  setup_guide_url: z.string().optional(),
+
+  // OAuth 2.0, the way out
+  authorization_url: text.optional(),
+  authorization_params: scalarMap.optional(),
+  default_scopes: texts.optional(),
+  available_scopes: z.unknown().optional(),
+  scope_separator: z.string().optional(),
+  authorization_url_skip_encode: texts.optional(),
+  authorization_url_skip_empty: z.boolean().optional(),
+  authorization_url_fragment: z.string().optional(),
+  authorization_url_replacements: scalarMap.optional(),
+  authorization_code_param_in_callback: text.optional(),
+  authorization_code_param_in_webhook: text.optional(),
+  disable_pkce: z.boolean().optional(),
+  installation: z.string().optional(),
+
+  // OAuth 2.0, tokens
+  token_url: z.union([text, z.record(z.string(), text)]).optional(),
+  token_url_skip_encode: texts.optional(),
+  token_params: scalarMap.optional(),
+  token_request_auth_method: z.enum(['basic', 'custom', 'private_key_jwt']).optional(),
+  authorization_method: z.enum(['body', 'header']).optional(),
+  body_format: z.enum(['form', 'json', 'query', 'xml']).optional(),
+  alternate_access_token_response_path: text.optional(),
+  expires_in_unit: z.literal('milliseconds').optional(),
+  require_client_certificate: z.boolean().optional(),
+  refresh_params: scalarMap.optional(),
+  refresh_url: text.optional(),
+  token_expiration_buffer: z.number().optional(),
+
+  // what is learned about the account
+  token_response_metadata: texts.optional(),
+  redirect_uri_metadata: texts.optional(),
+  webhook_response_metadata: texts.optional(),
+  connection_configuration: texts.optional(),
+  refresh_token_response_metadata: texts.optional(),
+  decode_url: z.unknown().optional(),
+
+  // forms and proxy
+  connection_config: form.optional(),
+  credentials: form.optional(),
+  integration_config: form.optional(),
+  assertion_option: z.unknown().optional(),
+  proxy: proxy.optional(),
+
+  // kinds that are not here yet keep their fields, so that one file can serve every version
+  request_url: z.string().optional(),
+  request_params: scalarMap.optional(),
+  request_http_method: z.string().optional(),
+  token_http_method: z.string().optional(),
+  signature_method: z.string().optional(),
+  signature: z.unknown().optional(),
+  token: z.unknown().optional(),
+  token_headers: z.unknown().optional(),
+  token_request_method: z.string().optional(),
+  token_response: z.unknown().optional(),
+  token_response_headers: z.unknown().optional(),
+  additional_steps: z.unknown().optional(),
+  refresh_token_params: z.unknown().optional(),
+  refresh_token_headers: z.unknown().optional(),
+  assertion: z.unknown().optional(),
+  token_expires_in_ms: z.number().optional(),
+  client_registration: z.string().optional(),
+  registration_url: z.string().optional(),
+  registration_params: z.unknown().optional(),
+  webhook_routing_script: z.string().optional(),
+  webhook_user_defined_secret: z.unknown().optional(),
+  webhook_allowed_query_params: texts.optional(),
+  post_connection_script: z.string().optional(),
+  pre_connection_deletion_script: z.string().optional(),
+  credentials_verification_script: z.string().optional(),
+
+  // ours
+  /** Where credentials may be sent beside the hosts the URLs above name: an exact host or `*.suffix`, without port. */
+  allowed_hosts: z
+    .array(
+      z
+        .string()
+        .regex(/^(\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)*$|^\[[0-9a-f:.]+\]$/, 'A host or *.suffix, lower case, no port.'),
+    )
+    .optional(),
+  introspection_url: text.optional(),
+  revocation_url: text.optional(),
+  /** Member of the token response → regular expression whose named groups become connection config. */
+  token_response_captures: z.record(z.string(), text).optional(),
+  expired_token: z.array(expiredToken).optional(),
+  token_errors: z.array(tokenError).optional(),
+})
+
+export type ProviderDefinition = z.infer<typeof providerDefinition>
+
+/** A definition by its name. */
+export interface Provider extends ProviderDefinition {
+  name: string
+}

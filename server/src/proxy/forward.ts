@@ -1,0 +1,134 @@
+/**
+ * One exchange with a provider, streamed both ways through undici's `dispatch`: no buffer but the one in flight, the slower side
+ * sets the pace, and a side that goes away takes the other with it.
+ */
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Dispatcher } from 'undici'
+import { Failure } from '../errors.ts'
+import { egressPhaseOf } from '../net/egress.ts'
+import type { Egress } from '../seams.ts'
+import { downstreamHeaders } from './headers.ts'
+import type { Target } from './target.ts'
+
+export interface Ask {
+  method: string
+  target: Target
+  headers: string[]
+  /** A Buffer can be sent again; a stream cannot. */
+  body: Buffer | IncomingMessage | null
+}
+
+/** An answer whose body is held back because it may mean "this token has ended". */
+export interface Held {
+  status: number
+  statusText: string
+  headers: Record<string, string | string[] | undefined>
+  body: Buffer
+}
+
+/** The most that is held back to be read; a longer answer is no error message and streams on. */
+const maxHeld = 64 * 1024
+
+/**
+ * Sends `ask` and streams the answer to `res`; resolves when all of it is through. When `holds(status)`, a short answer is not sent
+ * but returned, for the caller to judge. Throws a Failure while nothing has been answered; later the response is cut instead.
+ */
+export function forward(
+  egress: Egress,
+  ask: Ask,
+  res: ServerResponse,
+  holds: (status: number) => boolean,
+): Promise<Held | undefined> {
+  return new Promise((resolve, reject) => {
+    let controller: Dispatcher.DispatchController | undefined
+    let held: Held | undefined
+    let pieces: Buffer[] = []
+    let size = 0
+
+    const onClose = () => {
+      if (!res.writableFinished) controller?.abort(new Error('the caller went away'))
+    }
+    const onDrain = () => controller?.resume()
+    const settle = (result: () => void) => {
+      res.off('close', onClose)
+      res.off('drain', onDrain)
+      result()
+    }
+    res.on('close', onClose)
+    res.on('drain', onDrain)
+
+    const begin = (status: number, headers: Held['headers'], statusText: string) => {
+      res.writeHead(status, statusText, downstreamHeaders(headers))
+      // So that the head of an answer whose body takes its time (server-sent events) arrives at once.
+      res.flushHeaders()
+    }
+    const pass = (chunk: Buffer) => {
+      if (!res.write(chunk)) controller?.pause()
+    }
+    /** It grew too long to be held: send what was kept and stream the rest. */
+    const release = () => {
+      const { status, headers, statusText } = held!
+      held = undefined
+      begin(status, headers, statusText)
+      for (const piece of pieces) pass(piece)
+      pieces = []
+    }
+
+    egress.dispatcher.dispatch(
+      {
+        origin: ask.target.origin,
+        path: ask.target.path,
+        method: ask.method as Dispatcher.HttpMethod,
+        headers: ask.headers,
+        body: ask.body,
+      },
+      {
+        onRequestStart(c) {
+          controller = c
+          if (res.destroyed) c.abort(new Error('the caller went away'))
+        },
+        onResponseStart(_c, status, headers, statusText) {
+          if (status < 200) return
+          if (holds(status)) held = { status, headers, statusText: statusText ?? '', body: Buffer.alloc(0) }
+          else begin(status, headers, statusText ?? '')
+        },
+        onResponseData(_c, chunk) {
+          if (!held) return pass(chunk)
+          pieces.push(chunk)
+          size += chunk.length
+          if (size > maxHeld) release()
+        },
+        onResponseEnd(_c, trailers) {
+          if (held) {
+            const answer = { ...held, body: Buffer.concat(pieces) }
+            return settle(() => resolve(answer))
+          }
+          if (Object.keys(trailers ?? {}).length > 0) res.addTrailers(trailers as Record<string, string>)
+          res.end()
+          settle(() => resolve(undefined))
+        },
+        onResponseError(_c, error) {
+          if (res.headersSent) {
+            // Part of the answer is out; cutting the connection is the only honest way to say that the rest is missing.
+            res.destroy()
+            return settle(() => resolve(undefined))
+          }
+          settle(() => reject(upstreamFailure(error)))
+        },
+      },
+    )
+  })
+}
+
+export function sendHeld(held: Held, res: ServerResponse): void {
+  res.writeHead(held.status, held.statusText, downstreamHeaders(held.headers))
+  res.end(held.body)
+}
+
+function upstreamFailure(error: Error): Failure {
+  const phase = egressPhaseOf(error)
+  if (phase === 'refused') return new Failure('egress_refused', { cause: error })
+  if (phase === 'unsent') return new Failure('upstream_unreachable', { cause: error })
+  const timedOut = /TIMEOUT/.test(String((error as NodeJS.ErrnoException).code))
+  return new Failure(timedOut ? 'upstream_timeout' : 'upstream_failed', { cause: error })
+}

@@ -1,0 +1,44 @@
+import { appendFile } from 'node:fs/promises'
+import { pino } from 'pino'
+import { generatedKeysFile, startApp } from './app.ts'
+import { ConfigError, readConfig } from './config.ts'
+import { CatalogueError } from './provider/catalogue.ts'
+
+/** Runs the server until SIGTERM or SIGINT. A start that fails says why in sentences and exits 1. */
+export async function run(): Promise<void> {
+  try {
+    const config = readConfig(process.env)
+    const log = pino({ level: config.logLevel, base: null, timestamp: pino.stdTimeFunctions.isoTime })
+    for (const name of config.unknownVariables) log.warn({ name }, 'unknown variable; is it misspelt?')
+    const app = await startApp(config, log)
+    for (const { environment, key } of app.generatedKeys) {
+      const line = `FAIRLEAD API key for "${environment}": ${key.reveal()}`
+      if (process.stdout.isTTY) process.stdout.write(`${line}   (shown once; keep it)\n`)
+      else await appendFile(generatedKeysFile(config.dataDir), `${line}\n`, { mode: 0o600 })
+    }
+    if (app.generatedKeys.length > 0 && !process.stdout.isTTY)
+      log.info({ file: generatedKeysFile(config.dataDir) }, 'API keys were generated; move them to a safe place')
+    log.info({ url: app.url, port: app.port }, 'ready')
+
+    let stopping = false
+    const stop = async (signal: NodeJS.Signals) => {
+      if (stopping) return
+      stopping = true
+      log.info({ signal }, 'stopping')
+      await app.stop()
+      log.info({}, 'stopped')
+      process.exit(0)
+    }
+    process.on('SIGTERM', stop)
+    process.on('SIGINT', stop)
+  } catch (error) {
+    const expected = error instanceof ConfigError || error instanceof CatalogueError
+    process.stderr.write(
+      `${expected || !(error instanceof Error) ? String(error instanceof Error ? error.message : error) : explain(error)}\n`,
+    )
+    process.exit(1)
+  }
+}
+
+const explain = (error: Error): string =>
+  `Fairlead could not start: ${error.message}${error.cause instanceof Error ? `\n  because: ${error.cause.message}` : ''}`
