@@ -1,7 +1,7 @@
 /**
  * Every error Fairlead can answer with: its HTTP status and the sentence a caller may read.
  * Codes are stable; `message` may be replaced by a more exact sentence where the fault is found.
- * Codes of the wire contract keep its spelling and status. `docs/errors.md` is tested against this table both ways.
+ * Codes of the wire contract keep its spelling and status. The documentation's page of errors is made from this table.
  */
 export const errors = {
   // who is calling
@@ -42,7 +42,6 @@ export const errors = {
   unknown_provider_config: [400, 'No integration with this provider_config_key exists in this environment.'],
   unknown_connection: [400, 'No connection with this id exists on this integration.'],
   integration_not_allowed: [400, 'This connect session does not allow this integration.'],
-  conflict: [409, 'This already exists or is in use.'],
 
   // connect: what the callback or the start can end with
   state_unknown: [
@@ -142,7 +141,6 @@ export const errors = {
   ],
 
   // this server
-  shutting_down: [503, 'This server is shutting down. Send the request again.'],
   not_ready: [503, 'This server is not ready.'],
   database_unavailable: [503, 'The database could not be reached. Nothing was changed; send the request again.'],
   sealed_value_unreadable: [

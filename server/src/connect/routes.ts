@@ -68,8 +68,10 @@ export function connectRoutes(deps: Deps) {
   })
 
   app.get('/connect', c => c.redirect(`/connect/${new URL(c.req.url).search}`, 308))
-  app.get('/connect/', c =>
-    asPage(async () => {
+  app.get('/connect/', async c => {
+    const elsewhere = sameLoopback(c.req.url, url)
+    if (elsewhere) return c.redirect(elsewhere, 302)
+    return asPage(async () => {
       const token = c.req.query('session_token') ?? ''
       const caller = await callers.bySessionToken(token)
       const session = await loadSession(deps, caller.sessionId)
@@ -80,10 +82,12 @@ export function connectRoutes(deps: Deps) {
           return provider ? [{ integration, provider }] : []
         })
       return choosePage(choices, token, session?.endUser?.display_name ?? session?.endUser?.email)
-    }),
-  )
+    })
+  })
 
   app.get('/oauth/connect/:key', async c => {
+    const elsewhere = sameLoopback(c.req.url, url)
+    if (elsewhere) return c.redirect(elsewhere, 302)
     const search = new URL(c.req.url).searchParams
     const token = search.get('connect_session_token')
     if (!token)
@@ -105,6 +109,8 @@ export function connectRoutes(deps: Deps) {
   })
 
   app.get('/oauth/callback', c => {
+    // HEAD is routed here too, and a link checker's HEAD must not use up the sign-in.
+    if (c.req.method !== 'GET') throw new Failure('method_not_allowed')
     const search = new URL(c.req.url).searchParams
     return asPage(async () => {
       const response = connectedPage(await finishOAuth(deps, search, c.req.header('cookie')))
@@ -126,4 +132,17 @@ export function connectRoutes(deps: Deps) {
   }
 
   return app
+}
+
+const loopback = new Set(['localhost', '127.0.0.1', '[::1]'])
+
+/**
+ * A sign-in begun at 127.0.0.1 would leave its cookie there and come back to localhost without it. Both are this machine, so the
+ * browser is moved to the public name first; a proxy in front that rewrites Host is never second-guessed.
+ */
+function sameLoopback(requested: string, publicBase: string): string | undefined {
+  const at = new URL(requested)
+  const base = new URL(publicBase)
+  if (at.hostname === base.hostname || !loopback.has(at.hostname) || !loopback.has(base.hostname)) return undefined
+  return `${publicBase}${at.pathname}${at.search}`
 }

@@ -1,14 +1,21 @@
 /**
  * The documentation. This room owns /docs/: Markdown from `docs/`, rendered with this server's own URLs filled in.
- * `{{url}}` in a page is where this server is reached.
+ * `{{url}}` in a page is where this server is reached, `{{errors}}` the table of every error code.
  */
 import { readdir, readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
+import { errors } from '@fairlead/contract'
 import { Failure } from '../errors.ts'
 import { api } from '../http/api.ts'
 import { Html, html, page } from '../http/page.ts'
 
 const folder = fileURLToPath(new URL('../../../docs/', import.meta.url))
+
+const errorTable = [
+  '| code | status | |',
+  '|---|---|---|',
+  ...Object.entries(errors).map(([code, [status, message]]) => `| \`${code}\` | ${status} | ${message} |`),
+].join('\n')
 
 export function docsRoutes({ url }: { url: string }) {
   const app = api()
@@ -20,7 +27,9 @@ export function docsRoutes({ url }: { url: string }) {
     // A page is a name in the folder; anything else never becomes a path.
     if (!(await readdir(folder)).includes(`${name}.md`))
       throw new Failure('not_found', { message: 'There is no such page.' })
-    const source = (await readFile(`${folder}${name}.md`, 'utf8')).replaceAll('{{url}}', url)
+    const source = (await readFile(`${folder}${name}.md`, 'utf8'))
+      .replaceAll('{{url}}', url)
+      .replaceAll('{{errors}}', errorTable)
     // Imported here: 30 ms that no start should wait for.
     const { default: MarkdownIt } = await import('markdown-it')
     const body = new Html(new MarkdownIt({ html: false, linkify: false }).render(source))

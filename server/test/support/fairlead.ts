@@ -28,7 +28,8 @@ export interface Answer {
   headers: Headers
   text: string
   /** The body as JSON; undefined when it is none. */
-  json: any // biome-ignore lint/suspicious/noExplicitAny: a test reads members of whatever came back
+  // biome-ignore lint/suspicious/noExplicitAny: a test reads members of whatever came back
+  json: any
 }
 
 interface Options {
@@ -57,7 +58,7 @@ export async function startFairlead(t: Test, options: Options = {}): Promise<Fai
   if (options.providers) await import('node:fs/promises').then(fs => fs.writeFile(providersPath, options.providers!))
   const config = readConfig({
     PORT: String(port),
-    FAIRLEAD_URL: `http://localhost:${port}`,
+    FAIRLEAD_URL: `http://127.0.0.1:${port}`,
     FAIRLEAD_DATA_DIR: dataDir,
     DATABASE_URL: database.url,
     FAIRLEAD_ENCRYPTION_KEY: randomBytes(32).toString('base64'),
