@@ -22,16 +22,21 @@ const scope = (verb: string) => `environment:connections:${verb}`
 
 const connectionError = z.object({ type: z.enum(['auth', 'sync']), log_id: z.string() })
 
+/** Whose account it is: the same members in a list and alone. */
+const identity = {
+  id: z.number(),
+  connection_id: z.string(),
+  provider_config_key: z.string(),
+  provider: z.string(),
+  errors: z.array(connectionError),
+  end_user: endUserView.nullable(),
+  tags: z.record(z.string(), z.string()),
+  metadata: z.record(z.string(), z.unknown()).nullable(),
+}
+
 const listedConnection = z
   .object({
-    id: z.number(),
-    connection_id: z.string(),
-    provider_config_key: z.string(),
-    provider: z.string(),
-    errors: z.array(connectionError),
-    end_user: endUserView.nullable(),
-    tags: z.record(z.string(), z.string()),
-    metadata: z.record(z.string(), z.unknown()).nullable(),
+    ...identity,
     created: z.string(),
     health,
   })
@@ -94,14 +99,7 @@ export const getConnection = createRoute({
     200: json(
       z
         .object({
-          id: z.number(),
-          connection_id: z.string(),
-          provider_config_key: z.string(),
-          provider: z.string(),
-          errors: z.array(connectionError),
-          end_user: endUserView.nullable(),
-          tags: z.record(z.string(), z.string()),
-          metadata: z.record(z.string(), z.unknown()).nullable(),
+          ...identity,
           connection_config: z.record(z.string(), z.unknown()),
           webhook_url_override: z.string().nullable(),
           created_at: z.string(),

@@ -1,6 +1,9 @@
 /** Field rules shared by every schema of the contract. */
 import { z } from '@hono/zod-openapi'
 
+/** What no text may hold, because PostgreSQL stores neither: U+0000 and half of a surrogate pair. */
+export const unstorable = /[\0\p{Cs}]/u
+
 export const integrationKey = z
   .string()
   .min(1)

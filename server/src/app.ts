@@ -11,7 +11,7 @@ import { getRequestListener } from '@hono/node-server'
 import { type Callers, createCallers, secured } from './account/caller.ts'
 import { prepareEnvironments } from './account/first-run.ts'
 import { openKeyedHash } from './account/pepper.ts'
-import { readSetting } from './account/store.ts'
+import { announceChange, readSetting } from './account/store.ts'
 import type { Config } from './config.ts'
 import { connectRoutes } from './connect/routes.ts'
 import { findSessionCaller } from './connect/store.ts'
@@ -23,7 +23,6 @@ import { dashboardRoutes } from './dashboard/routes.ts'
 import { startEmbedded } from './db/embedded.ts'
 import { migrate } from './db/migrate.ts'
 import { type Address, type OpenDb, openDb } from './db/open.ts'
-import { sql } from './db/sql.ts'
 import { docsRoutes } from './docs/routes.ts'
 import { Failure } from './errors.ts'
 import { api, type Guard, jsonOnly, limitBody, onError, onNotFound } from './http/api.ts'
@@ -79,9 +78,7 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
 
     const guard: Guard = route => secured(route, callers)
     const changed = (environmentId: number) =>
-      db
-        .query(sql`select pg_notify('fairlead_changed', ${`environment ${environmentId}`})`)
-        .then(() => connections.forgetEnvironment(environmentId))
+      announceChange(db, environmentId).then(() => connections.forgetEnvironment(environmentId))
     const shared = { ...stores, egress, catalogue, connections, credentials, callers, guard, log, url: config.url }
 
     const routes = api()

@@ -65,7 +65,8 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     try {
       return new Secret(readFileSync(file, 'utf8').trim())
     } catch (error) {
-      faults.push(`${name}_FILE names a file that cannot be read: ${file} (${(error as NodeJS.ErrnoException).code}).`)
+      // Its value stays out of the sentence: whoever confuses the two forms has put the secret itself there.
+      faults.push(`${name}_FILE names a file that cannot be read (${(error as NodeJS.ErrnoException).code}).`)
       return undefined
     }
   }
@@ -73,7 +74,8 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   const port = Number(value('PORT') ?? 3003)
   if (!Number.isInteger(port) || port < 0 || port > 65_535) faults.push('PORT must be a number from 0 to 65535.')
 
-  const url = publicBase(value('FAIRLEAD_URL') ?? `http://localhost:${port}`, faults)
+  const givenUrl = value('FAIRLEAD_URL')
+  const url = givenUrl === undefined ? `http://localhost:${port}` : publicBase(givenUrl, faults)
 
   const databaseUrl = postgresUrl('DATABASE_URL', secret('DATABASE_URL'), faults)
   const databaseDirectUrl = postgresUrl('FAIRLEAD_DATABASE_DIRECT_URL', secret('FAIRLEAD_DATABASE_DIRECT_URL'), faults)
@@ -98,6 +100,8 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     if (key.reveal().length < 32) faults.push(`FAIRLEAD_SECRET_KEY_${variable} must have at least 32 characters.`)
     return [{ variable, key }]
   })
+  if (new Set(pinnedKeys.map(({ key }) => key.reveal())).size < pinnedKeys.length)
+    faults.push('Two FAIRLEAD_SECRET_KEY_<ENV> have the same value; a key belongs to one environment.')
 
   const providersPath = value('FAIRLEAD_PROVIDERS')
   if (providersPath && !statSync(providersPath, { throwIfNoEntry: false }))
@@ -131,7 +135,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
 
 function publicBase(text: string, faults: string[]): string {
   const url = URL.parse(text)
-  if (!url || !/^https?:$/.test(url.protocol) || url.username || url.search || url.hash) {
+  if (!url || !/^https?:$/.test(url.protocol) || url.username || url.password || url.search || url.hash) {
     faults.push(
       'FAIRLEAD_URL must be an http or https URL without user, query or fragment, e.g. https://connect.acme.com.',
     )

@@ -52,6 +52,10 @@ export const setDefaultKey = (db: Db, environmentId: number, lookup: Buffer, sco
     on conflict (environment_id) where display_name = 'default' do update set lookup = excluded.lookup
     where api_key.lookup <> excluded.lookup`)
 
+/** Every server on this database lets go of what it remembers of this environment. */
+export const announceChange = (db: Db, environmentId: number): Promise<object[]> =>
+  db.query(sql`select pg_notify('fairlead_changed', ${`environment ${environmentId}`})`)
+
 export const readSetting = async (db: Db, name: string): Promise<Buffer | undefined> => {
   const [row] = await db.query<{ sealed: Buffer }>(sql`select sealed from setting where name = ${name}`)
   return row?.sealed

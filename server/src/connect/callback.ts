@@ -3,6 +3,7 @@
  * transaction. Every way it can end is a Failure with a code of its own; nothing is stored unless everything held.
  */
 
+import { unstorable } from '@fairlead/contract'
 import { holderOf } from '../connection/live.ts'
 import { addConnection } from '../connection/store.ts'
 import { checkFacts } from '../credential/facts.ts'
@@ -13,6 +14,7 @@ import { addCredential, type StoreDeps as CredentialDeps, loadCredential } from 
 import { EgressError, Failure } from '../errors.ts'
 import { findIntegrationById, type Integration } from '../integration/store.ts'
 import type { Log } from '../lib/log.ts'
+import { redactText } from '../net/redact.ts'
 import type { Catalogue } from '../provider/catalogue.ts'
 import { type ConnectionConfig, endpoint, tokenUrlOf } from '../provider/endpoint.ts'
 import type { Provider } from '../provider/schema.ts'
@@ -38,12 +40,16 @@ export interface Connected {
 /** Far above any real token response (the largest seen is 12 KB), far below what would hurt. */
 const maxTokenResponse = 1024 * 1024
 
+/** Providers with installation flows call it by other names. */
+export const stateOf = (search: URLSearchParams): string | null =>
+  search.get('state') ?? search.get('payload') ?? search.get('customField')
+
 export async function finishOAuth(
   deps: CallbackDeps,
   search: URLSearchParams,
   cookieHeader: string | undefined,
 ): Promise<Connected> {
-  const state = search.get('state') ?? search.get('payload') ?? search.get('customField')
+  const state = stateOf(search)
   if (!state) throw new Failure('state_missing')
   // 256 bits as base64url; anything else was not made here and costs no query.
   const handshake = /^[A-Za-z0-9_-]{43}$/.test(state) ? await takeHandshake(deps, state) : undefined
@@ -107,7 +113,9 @@ async function exchange(deps: CallbackDeps, holder: Holder, handshake: Handshake
     case 'unreadable':
       throw new Failure('token_response_unreadable', { cause: `HTTP ${read.status}: ${read.reason}` })
     case 'error': {
-      const said = [read.error, read.description].filter(Boolean).join(': ')
+      // Some providers repeat what they were sent; it must reach neither the page nor the log.
+      const sent = [client.secret?.reveal(), code, handshake.verifier.reveal()].filter(secret => secret !== undefined)
+      const said = withhold([read.error, read.description].filter(Boolean).join(': '), sent)
       throw new Failure(/^invalid_client(_id)?$/.test(read.error) ? 'token_client_invalid' : 'token_exchange_refused', {
         payload: { provider_said: said },
         cause: `HTTP ${read.status}: ${said}`,
@@ -115,6 +123,9 @@ async function exchange(deps: CallbackDeps, holder: Holder, handshake: Handshake
     }
   }
 }
+
+const withhold = (text: string, secrets: string[]): string =>
+  secrets.reduce((clean, secret) => clean.replaceAll(secret, '[redacted]'), redactText(text))
 
 /** What the provider says of the account, with every host checked before a token is sent there. */
 function accountFacts(
@@ -128,6 +139,10 @@ function accountFacts(
     throw new Failure('host_not_allowed', {
       payload: { hosts: learned.refused },
       cause: `${provider.name}: ${learned.refused.join(', ')}`,
+    })
+  if (unstorable.test([...Object.values(learned.facts), ...(tokens.scopes ?? [])].join()))
+    throw new Failure('token_response_unreadable', {
+      cause: `${provider.name}: a fact or scope holds U+0000 or the like`,
     })
   const config = { ...known, ...learned.facts }
   const base = provider.proxy?.base_url

@@ -6,22 +6,25 @@ import type { Integration } from '../integration/store.ts'
 import type { Provider } from '../provider/schema.ts'
 import type { Connected } from './callback.ts'
 
+/** JSON inside a script element: `</script>` in a text, such as a parameter's name, must not end the element. */
+const scriptJson = (value: object): string => JSON.stringify(value).replaceAll('<', '\\u003c')
+
 /** Tells a page of ours that opened this one; the message is the one existing clients listen for. */
 const announce = (message: object): string => `
 history.replaceState(null,'',location.pathname);
-try{const channel=new BroadcastChannel('nango-oauth-callback');channel.postMessage(${JSON.stringify(message)});channel.close()}catch{}
+try{const channel=new BroadcastChannel('nango-oauth-callback');channel.postMessage(${scriptJson(message)});channel.close()}catch{}
 document.querySelector('[data-close]')?.addEventListener('click',()=>window.close());`
 
 export const connectedPage = ({ integration, provider, config }: Connected): Response => {
   const name = integration.displayName ?? provider.display_name
-  const account = typeof config.instance_url === 'string' ? new URL(config.instance_url).host : undefined
+  const account = typeof config.instance_url === 'string' ? URL.parse(config.instance_url)?.host : undefined
   return page({
     title: `${name} is connected`,
     status: 200,
     body: html`
       <div class="mark good"><span aria-hidden="true">✓</span> Connected</div>
       <h1>${name} is connected</h1>
-      ${account ? html`<p>Account: <code>${account}</code></p>` : html``}
+      ${account ? html`<p>Account<br><code>${account}</code></p>` : html``}
       <p class="soft">You can close this window. Access lasts until you or the product you came from end it.</p>
       <button type="button" class="quiet" data-close>Close this window</button>`,
     script: `${announce({ type: 'nango_oauth_callback_success' })}
@@ -39,8 +42,28 @@ const headings: Partial<Record<ErrorCode, string>> = {
   unknown_connect_session_token: 'This link has ended',
 }
 
+const announceFailure = (failure: Failure): string =>
+  announce({
+    type: 'nango_oauth_callback_error',
+    payload: { message: failure.message, errorType: failure.code },
+  })
+
+/** The callback's address without a sign-in in it: most often our own page, reloaded or opened from the history, and then nothing failed. */
+const nothingHerePage = (failure: Failure): Response =>
+  page({
+    title: 'A sign-in ends here',
+    status: 400,
+    body: html`
+      <h1>A sign-in ends here, once</h1>
+      <p>If this page said a moment ago that an account is connected, it is, and opening it again changed nothing.</p>
+      <p>Otherwise start the sign-in again from the product you came from.</p>
+      <p class="soft">If you ask for help, quote this: <code>${failure.code}</code></p>`,
+    script: `if(location.search){${announceFailure(failure)}}`,
+  })
+
 /** What happened, why most likely, what to do now. What a provider wrote is shown as text, never as markup. */
 export function failedPage(failure: Failure): Response {
+  if (failure.code === 'state_missing') return nothingHerePage(failure)
   const said = (failure.payload as { provider_said?: unknown } | undefined)?.provider_said
   return page({
     title: 'The account was not connected',
@@ -52,10 +75,7 @@ export function failedPage(failure: Failure): Response {
       ${typeof said === 'string' && said ? html`<p class="soft">The provider said: <code>${said}</code></p>` : html``}
       <p class="soft">If you ask for help, quote this: <code>${failure.code}</code></p>
       <button type="button" class="quiet" data-close>Close this window</button>`,
-    script: announce({
-      type: 'nango_oauth_callback_error',
-      payload: { message: failure.message, errorType: failure.code },
-    }),
+    script: announceFailure(failure),
   })
 }
 

@@ -11,7 +11,7 @@ import { api, asFailure, errorHeader, type Guard } from '../http/api.ts'
 import { listIntegrations } from '../integration/store.ts'
 import { isoZulu } from '../lib/time.ts'
 import { forgetBrowser } from './browser.ts'
-import { type CallbackDeps, finishOAuth } from './callback.ts'
+import { type CallbackDeps, finishOAuth, stateOf } from './callback.ts'
 import { choosePage, connectedPage, failedPage } from './page.ts'
 import { openSession } from './session.ts'
 import { readStartQuery, startOAuth } from './start.ts'
@@ -114,7 +114,7 @@ export function connectRoutes(deps: Deps) {
     const search = new URL(c.req.url).searchParams
     return asPage(async () => {
       const response = connectedPage(await finishOAuth(deps, search, c.req.header('cookie')))
-      response.headers.append('Set-Cookie', forgetBrowser(search.get('state') ?? '', url.startsWith('https:')))
+      response.headers.append('Set-Cookie', forgetBrowser(stateOf(search) ?? '', url.startsWith('https:')))
       return response
     })
   })

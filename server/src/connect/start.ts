@@ -1,4 +1,4 @@
-import type { IntegrationDefaults } from '@fairlead/contract'
+import { type IntegrationDefaults, integrationKey, unstorable } from '@fairlead/contract'
 import type { SessionCaller } from '../account/caller.ts'
 import { authorizationUrl, automatedFacts } from '../credential/kinds/oauth2-code.ts'
 import { Failure } from '../errors.ts'
@@ -34,6 +34,7 @@ export function readStartQuery(search: URLSearchParams): StartQuery {
   for (const [name, value] of search) {
     if (seen.has(name)) refuse('Sent more than once.', name)
     seen.add(name)
+    if (unstorable.test(name + value)) refuse('Holds U+0000.', name)
     const nested = /^(params|authorization_params|credentials)\[([^\]]{1,255})\]$/.exec(name)
     if (nested?.[1] === 'params') query.params[nested[2]!] = value
     else if (nested?.[1] === 'authorization_params') query.authorizationParams[nested[2]!] = value
@@ -60,7 +61,7 @@ export async function startOAuth(
   query: StartQuery,
 ): Promise<Start> {
   const environmentId = caller.environment.id
-  const integration = await findIntegration(deps, environmentId, key)
+  const integration = integrationKey.safeParse(key).success && (await findIntegration(deps, environmentId, key))
   if (!integration) throw new Failure('unknown_provider_config')
   if (caller.allowedIntegrations.length > 0 && !caller.allowedIntegrations.includes(key))
     throw new Failure('integration_not_allowed')

@@ -44,12 +44,19 @@ interface Deps extends StoreDeps {
 
 export function createConnections(deps: Deps): Connections {
   const cache = createCache<Live>({ max: 10_000, maxAgeMs: minutes(1) })
+  // Counts what was forgotten: a row read before that may be the very one that changed, so it is used once and not kept.
+  let forgotten = 0
+  const forget = (matches: (live: Live) => boolean) => {
+    forgotten++
+    cache.deleteWhere(matches)
+  }
 
   return {
     async live(environmentId, integrationKey, connectionId, missing) {
       const key = `${environmentId}\n${integrationKey}\n${connectionId}`
       const cached = cache.get(key)
       if (cached) return cached
+      const before = forgotten
       const integration = await findIntegration(deps, environmentId, integrationKey)
       if (!integration) throw new Failure('unknown_provider_config')
       const connection = await findConnection(deps.db, integration.id, connectionId)
@@ -57,18 +64,15 @@ export function createConnections(deps: Deps): Connections {
       if (!connection || !credential)
         throw new Failure(missing, { message: 'No connection with this id exists on this integration.' })
       const live = { connection, integration, credential, ...holderOf(deps.catalogue, integration) }
-      cache.set(key, live)
+      if (forgotten === before) cache.set(key, live)
       return live
     },
 
-    renewed(credential) {
-      cache.deleteWhere(
-        live => live.credential.id === credential.id && live.credential.tokenVersion < credential.tokenVersion,
-      )
-    },
-    forgetCredential: credentialId => cache.deleteWhere(live => live.credential.id === credentialId),
-    forgetEnvironment: environmentId => cache.deleteWhere(live => live.connection.environmentId === environmentId),
-    forgetAll: () => cache.clear(),
+    renewed: credential =>
+      forget(live => live.credential.id === credential.id && live.credential.tokenVersion < credential.tokenVersion),
+    forgetCredential: credentialId => forget(live => live.credential.id === credentialId),
+    forgetEnvironment: environmentId => forget(live => live.connection.environmentId === environmentId),
+    forgetAll: () => forget(() => true),
   }
 }
 

@@ -1,4 +1,4 @@
-import { hostAllowed } from '../provider/catalogue.ts'
+import { beginsUrl, hostAllowed } from '../provider/catalogue.ts'
 import type { ConnectionConfig } from '../provider/endpoint.ts'
 import type { Provider } from '../provider/schema.ts'
 import type { Egress } from '../seams.ts'
@@ -16,9 +16,8 @@ export function checkFacts(
   const refused: string[] = []
   for (const [name, value] of Object.entries(facts)) {
     const format = provider.connection_config?.[name]?.format
-    const isHost =
-      typeof value === 'string' && (format === 'uri' || format === 'hostname' || /^https?:\/\//i.test(value))
-    if (!isHost) {
+    const saysHost = format === 'uri' || format === 'hostname' || beginsUrl(provider, name)
+    if (typeof value !== 'string' || !(saysHost || /^https?:\/\//i.test(value))) {
       safe[name] = value
       continue
     }

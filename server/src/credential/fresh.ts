@@ -39,33 +39,37 @@ export function createCredentials(deps: Deps): Credentials {
   const oneAtATime = singleFlight<Renewal>()
   const background = new Set<Promise<unknown>>()
   const distrusted = createCache<number>({ max: 10_000, maxAgeMs: minutes(10) })
-  const inBackground = (work: Promise<unknown>) => {
-    const tracked = work.catch(() => {}).finally(() => background.delete(tracked))
+  /** `drain` waits for it; whoever else awaits it hears of its failure. */
+  const track = <Result>(work: Promise<Result>): Promise<Result> => {
+    const done = () => void background.delete(tracked)
+    const tracked: Promise<void> = work.then(done, done)
     background.add(tracked)
+    return work
   }
 
   const alive = (credential: Credential) => credential.aliveUntil === undefined || deps.now() < credential.aliveUntil
 
-  /** Callers of this process share one attempt; processes share it through the claim. */
+  /** Callers of this process that saw the same token share one attempt; processes share it through the claim. */
   const renew = (holder: Holder, seen: Credential, forced: boolean): Promise<Renewal> =>
-    oneAtATime(seen.id, async () => {
-      const deadline = deps.now() + deps.timing.sendWindow + deps.timing.answer
-      for (let credential: Credential | undefined = seen; ; ) {
-        const outcome: RefreshOutcome = credential.leaseHeld
-          ? { kind: 'not_claimed' }
-          : await refreshOnce(deps, holder, credential, forced)
-        credential = await loadCredential(deps, seen.id)
-        const moved = credential !== undefined && credential.tokenVersion > seen.tokenVersion
-        if (credential && moved) {
-          deps.onRenewed(credential)
-          inBackground(learnLifetimeQuietly(deps, holder, credential))
+    // Tracked even while a caller awaits it: the caller may hang up, and the answer must still be saved before we stop.
+    track(
+      oneAtATime(`${seen.id} ${seen.tokenVersion} ${forced}`, async () => {
+        const deadline = deps.now() + deps.timing.sendWindow + deps.timing.answer
+        const outcome = await refreshOnce(deps, holder, seen, forced)
+        for (;;) {
+          const credential = await loadCredential(deps, seen.id)
+          const moved = credential !== undefined && credential.tokenVersion > seen.tokenVersion
+          if (credential && moved) {
+            deps.onRenewed(credential)
+            void track(learnLifetimeQuietly(deps, holder, credential))
+          }
+          const waiting =
+            outcome.kind === 'not_claimed' && !moved && credential?.leaseHeld === true && deps.now() < deadline
+          if (!waiting) return { credential, outcome }
+          await new Promise(resolve => setTimeout(resolve, 100))
         }
-        const waiting =
-          outcome.kind === 'not_claimed' && !moved && credential?.leaseHeld === true && deps.now() < deadline
-        if (!waiting || !credential) return { credential, outcome }
-        await new Promise(resolve => setTimeout(resolve, 100))
-      }
-    })
+      }),
+    )
 
   /** The newer credential, or the reason there is none. */
   const renewedOrThrow = async (holder: Holder, seen: Credential, forced: boolean): Promise<Credential> => {
@@ -74,7 +78,7 @@ export function createCredentials(deps: Deps): Credentials {
     if (!credential) throw new Failure('unknown_connection')
     throw outcome.kind === 'refused' || credential.health === 'needs_reauth'
       ? new Failure('invalid_credentials', { payload: { cause: credential.cause } })
-      : unavailable(credential)
+      : unavailable(credential.cause, credential.nextTryAt - deps.now())
   }
 
   const refuseUnusable = (credential: Credential) => {
@@ -90,8 +94,10 @@ export function createCredentials(deps: Deps): Credentials {
       if (!due || !credential.refreshToken) return credential
       if (!alive(credential)) return renewedOrThrow(holder, credential, false)
       // Still alive: nobody waits for the renewal, and nobody fails when it fails.
-      if (credential.health !== 'needs_reauth' && credential.backOffMs === 0)
-        inBackground(renew(holder, credential, false))
+      if (credential.health !== 'needs_reauth' && deps.now() >= credential.nextTryAt)
+        renew(holder, credential, false).catch((error: Error) =>
+          deps.log.warn({ credential: credential.id, reason: error.message }, 'renewal in the background failed'),
+        )
       return credential
     },
 
@@ -112,7 +118,7 @@ export function createCredentials(deps: Deps): Credentials {
       return renewedOrThrow(holder, credential, true)
     },
 
-    learn: (holder, credential) => inBackground(learnLifetimeQuietly(deps, holder, credential)),
+    learn: (holder, credential) => void track(learnLifetimeQuietly(deps, holder, credential)),
 
     async drain() {
       while (background.size > 0) await Promise.all(background)
@@ -120,10 +126,10 @@ export function createCredentials(deps: Deps): Credentials {
   }
 }
 
-function unavailable(credential: Credential): Failure {
-  const seconds = Math.max(1, Math.ceil(credential.backOffMs / 1000))
+function unavailable(cause: string | null, waitMs: number): Failure {
+  const seconds = Math.max(1, Math.ceil(waitMs / 1000))
   return new Failure('refresh_unavailable', {
-    payload: { cause: credential.cause },
+    payload: { cause },
     headers: { 'Retry-After': String(seconds) },
   })
 }

@@ -3,7 +3,7 @@
  * install whenever the row still holds the token that was presented. Not knowing is an outcome; only a definitive verdict of the
  * provider ends a connection.
  */
-import { EgressError, type Failure } from '../errors.ts'
+import { EgressError, Failure } from '../errors.ts'
 import { newId } from '../lib/id.ts'
 import type { Log } from '../lib/log.ts'
 import { type ConnectionConfig, endpoint, tokenUrlOf } from '../provider/endpoint.ts'
@@ -47,11 +47,16 @@ const maxTokenResponse = 1024 * 1024
 export async function refreshOnce(
   deps: RefreshDeps,
   holder: Holder,
-  credential: Credential,
+  seen: Credential,
   forced: boolean,
 ): Promise<RefreshOutcome> {
   const { provider, client } = holder
-  const attempt = { credential, claim: newId() }
+  const id = newId()
+  // The caller's copy may be a minute old; from here on the row as it was claimed counts.
+  const claimed = await claim(deps, { credential: seen, claim: id }, forced)
+  if (!claimed) return { kind: 'not_claimed' }
+  const attempt = { credential: claimed, claim: id }
+  const { credential } = attempt
   const doubt = async (cause: string): Promise<RefreshOutcome> => {
     await leaveInDoubt(deps, attempt, cause, backOff(credential.failures))
     return { kind: 'unavailable', cause }
@@ -65,11 +70,10 @@ export async function refreshOnce(
   try {
     url = endpoint(provider, provider.refresh_url ?? tokenUrlOf(provider) ?? '', credential.config)
   } catch (failure) {
-    return { kind: 'unavailable', cause: (failure as Failure).code }
+    if (!(failure instanceof Failure)) throw failure
+    return giveBack(failure.code)
   }
-  if (!url || !credential.refreshToken) return { kind: 'unavailable', cause: 'token_endpoint_unknown' }
-
-  if (!(await claim(deps, attempt, forced))) return { kind: 'not_claimed' }
+  if (!url || !credential.refreshToken) return giveBack('token_endpoint_unknown')
 
   const request = tokenRequest(provider, client, refreshGrant(credential.refreshToken), credential.config)
   let answer: Awaited<ReturnType<Egress['request']>>
@@ -89,7 +93,8 @@ export async function refreshOnce(
   } catch (error) {
     if (!(error instanceof EgressError)) throw error
     deps.log.warn({ credential: credential.id, phase: error.phase, reason: error.message }, 'refresh got no answer')
-    return error.phase === 'unanswered' ? doubt('refresh_unanswered') : giveBack('token_endpoint_unreachable')
+    if (error.phase === 'unanswered') return doubt('refresh_unanswered')
+    return giveBack(error.reason === 'withheld' ? 'refresh_withheld' : 'token_endpoint_unreachable')
   }
 
   const read = readTokenAnswer(provider, answer.status, answer.body, Date.now())

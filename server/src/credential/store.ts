@@ -36,8 +36,8 @@ export interface Credential {
   paused: boolean
   intentClaim: string | null
   leaseHeld: boolean
-  /** Milliseconds until another attempt is allowed; 0 when it is allowed now. */
-  backOffMs: number
+  /** From here on another attempt is allowed. */
+  nextTryAt: number
   failures: number
 }
 
@@ -130,7 +130,7 @@ function fromRow({ vault, now, timing }: StoreDeps, row: Row): Credential {
     paused: row.paused,
     intentClaim: row.intent_claim,
     leaseHeld: row.lease_held === true,
-    backOffMs: Math.max(0, row.back_off_ms ?? 0),
+    nextTryAt: now() + (row.back_off_ms ?? 0),
     failures: row.failures,
   }
 }
@@ -164,26 +164,33 @@ export async function addCredential(deps: StoreDeps, added: NewCredential): Prom
   const { db, vault, keyedHash } = deps
   const { environmentId, integrationId, tokens, config, scopesRequested, scopesGranted } = added
   const print = fingerprint(keyedHash, tokens.refreshToken)
-  const [known] = await db.query<{ id: string }>(sql`
-    select id from credential where integration_id = ${integrationId} and token_fp = ${print} and gone_at is null for update`)
-  const id = known?.id ?? newId()
-  const sealed = sealTokens(vault, environmentId, id, tokens, tokens.refreshToken)
-  if (known)
-    await db.query(sql`
-      update credential set sealed = ${sealed}, token_version = token_version + 1, obtained_at = clock_timestamp(),
-        expires_at = clock_timestamp() + ${tokens.lifeMs ?? null}::float8 * interval '1 millisecond',
-        config = config || ${JSON.stringify(config)}::jsonb, scopes_requested = ${scopesRequested}, scopes_granted = ${scopesGranted},
-        spent = false, suspect = false, health = 'active', cause = null, next_try_at = null, failures = 0,
-        claim_id = null, lease_until = null, intent_claim = null, intent_at = null, intent_node = null
-      where id = ${id}`)
-  else
-    await db.query(sql`
+  for (;;) {
+    const id = newId()
+    const fresh = await db.query(sql`
       insert into credential (id, environment_id, integration_id, kind, config, scopes_requested, scopes_granted, token_fp, sealed,
         obtained_at, expires_at)
       values (${id}, ${environmentId}, ${integrationId}, 'oauth2-code', ${JSON.stringify(config)}::jsonb, ${scopesRequested},
-        ${scopesGranted}, ${print}, ${sealed}, clock_timestamp(),
-        clock_timestamp() + ${tokens.lifeMs ?? null}::float8 * interval '1 millisecond')`)
-  return id
+        ${scopesGranted}, ${print}, ${sealTokens(vault, environmentId, id, tokens, tokens.refreshToken)}, clock_timestamp(),
+        clock_timestamp() + ${tokens.lifeMs ?? null}::float8 * interval '1 millisecond')
+      on conflict (integration_id, token_fp) where gone_at is null and token_fp is not null do nothing
+      returning id`)
+    if (fresh.length > 0) return id
+    const [known] = await db.query<{ id: string }>(sql`
+      select id from credential where integration_id = ${integrationId} and token_fp = ${print} and gone_at is null for update`)
+    // Ended or renewed between the two statements: then the token is not known any more.
+    if (!known) continue
+    await db.query(sql`
+      with joined as (
+        update credential set sealed = ${sealTokens(vault, environmentId, known.id, tokens, tokens.refreshToken)},
+          token_version = token_version + 1, obtained_at = clock_timestamp(),
+          expires_at = clock_timestamp() + ${tokens.lifeMs ?? null}::float8 * interval '1 millisecond',
+          config = config || ${JSON.stringify(config)}::jsonb, scopes_requested = ${scopesRequested}, scopes_granted = ${scopesGranted},
+          spent = false, suspect = false, health = 'active', cause = null, next_try_at = null, failures = 0,
+          claim_id = null, lease_until = null, intent_claim = null, intent_at = null, intent_node = null
+        where id = ${known.id} returning id)
+      select pg_notify('fairlead_changed', 'credential ' || id) from joined`)
+    return known.id
+  }
 }
 
 // Every statement below is one of the refresh protocol's: autocommit, and idempotent or fenced by lineage.
@@ -195,24 +202,32 @@ interface Attempt {
 }
 
 /**
- * CLAIM. Takes the lease for one attempt; false when somebody else holds it, the token moved on, or an open question about a
- * rotating token forbids presenting it.
+ * CLAIM. Takes the lease for one attempt. The answer is the row as it is now, because the caller's copy may be a cached one;
+ * undefined when somebody else holds the lease, the token moved on, or an open question about a rotating token forbids presenting it.
  */
 export async function claim(
-  { db, timing }: StoreDeps,
+  deps: StoreDeps,
   { credential, claim }: Attempt,
   forced: boolean,
-): Promise<boolean> {
-  const rows = await db.query(sql`
-    update credential set claim_id = ${claim}, lease_until = clock_timestamp() + ${timing.lease}::float8 * interval '1 millisecond'
-    where id = ${credential.id} and token_version = ${credential.tokenVersion}
-      and gone_at is null and not paused and not spent and health <> 'needs_reauth'
-      and (lease_until is null or lease_until < clock_timestamp())
-      and (next_try_at is null or next_try_at < clock_timestamp())
-      and (${forced} or expires_at is null or expires_at < clock_timestamp() + ${marginOf(credential)}::float8 * interval '1 millisecond')
-      and (intent_claim is null or rotates is false)
-    returning id`)
-  return rows.length > 0
+): Promise<Credential | undefined> {
+  const [row] = await deps.db.query<Row>(sql`
+    with claimed as (
+      update credential set claim_id = ${claim},
+        lease_until = clock_timestamp() + ${deps.timing.lease}::float8 * interval '1 millisecond'
+      where id = ${credential.id} and token_version = ${credential.tokenVersion}
+        and gone_at is null and not paused and not spent and health <> 'needs_reauth'
+        and (lease_until is null or lease_until < clock_timestamp())
+        and (next_try_at is null or next_try_at < clock_timestamp())
+        and (${forced} or expires_at is null or expires_at < clock_timestamp() + ${marginOf(credential)}::float8 * interval '1 millisecond')
+        and (intent_claim is null or rotates is false)
+      returning *)
+    select *,
+      extract(epoch from expires_at - obtained_at)::float8 * 1000 as life_ms,
+      extract(epoch from expires_at - clock_timestamp())::float8 * 1000 as left_ms,
+      lease_until > clock_timestamp() as lease_held,
+      extract(epoch from next_try_at - clock_timestamp())::float8 * 1000 as back_off_ms
+    from claimed`)
+  return row && fromRow(deps, row)
 }
 
 const marginOf = ({ aliveUntil, freshUntil }: Credential): number =>
@@ -293,9 +308,12 @@ export const leaveInDoubt = (
   backOffMs: number,
 ): Promise<object[]> =>
   db.query(sql`
-    update credential set health = 'degraded', cause = ${cause}, lease_until = null, claim_id = null, failures = failures + 1,
-      next_try_at = clock_timestamp() + ${backOffMs}::float8 * interval '1 millisecond'
-    where id = ${credential.id} and claim_id = ${claim} and token_version = ${credential.tokenVersion}`)
+    with doubted as (
+      update credential set health = 'degraded', cause = ${cause}, lease_until = null, claim_id = null, failures = failures + 1,
+        next_try_at = clock_timestamp() + ${backOffMs}::float8 * interval '1 millisecond'
+      where id = ${credential.id} and claim_id = ${claim} and token_version = ${credential.tokenVersion}
+      returning id)
+    select pg_notify('fairlead_changed', 'credential ' || id) from doubted`)
 
 /** WITHDRAW: not a byte was written, or a refusal that precedes processing came back. */
 export const withdraw = (
@@ -306,12 +324,15 @@ export const withdraw = (
   backOffMs: number,
 ): Promise<object[]> =>
   db.query(sql`
-    update credential set health = ${health}, cause = ${cause}, failures = failures + 1,
-      intent_claim = case when intent_claim = ${claim} then null else intent_claim end,
-      intent_at = case when intent_claim = ${claim} then null else intent_at end,
-      intent_node = case when intent_claim = ${claim} then null else intent_node end,
-      next_try_at = clock_timestamp() + ${backOffMs}::float8 * interval '1 millisecond', lease_until = null, claim_id = null
-    where id = ${credential.id} and claim_id = ${claim} and token_version = ${credential.tokenVersion}`)
+    with withdrawn as (
+      update credential set health = ${health}, cause = ${cause}, failures = failures + 1,
+        intent_claim = case when intent_claim = ${claim} then null else intent_claim end,
+        intent_at = case when intent_claim = ${claim} then null else intent_at end,
+        intent_node = case when intent_claim = ${claim} then null else intent_node end,
+        next_try_at = clock_timestamp() + ${backOffMs}::float8 * interval '1 millisecond', lease_until = null, claim_id = null
+      where id = ${credential.id} and claim_id = ${claim} and token_version = ${credential.tokenVersion}
+      returning id)
+    select pg_notify('fairlead_changed', 'credential ' || id) from withdrawn`)
 
 /** True for exactly one caller per installed token: the one that may ask the provider when it ends. */
 export async function askLifetimeOnce({ db }: StoreDeps, credential: Credential): Promise<boolean> {

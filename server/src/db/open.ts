@@ -277,6 +277,8 @@ function listenOn(address: Address): Listening {
   const channels = new Map<string, Set<Listener>>()
   const closing = new AbortController()
   let current: Promise<Ear> | undefined
+  /** The connection while it listens; nobody who is leaving waits for the next one. */
+  let listening: Ear | undefined
 
   async function connect(): Promise<Ear> {
     const client = new pg.Client({ ...clientConfig(address), query_timeout: 10_000 })
@@ -286,6 +288,7 @@ function listenOn(address: Address): Listening {
     let heartbeat: NodeJS.Timeout | undefined
     const lose = () => {
       clearInterval(heartbeat)
+      if (listening === ear) listening = undefined
       const mends = state === 'listening' && !closing.signal.aborted
       state = 'lost'
       client.end().catch(() => {})
@@ -304,6 +307,7 @@ function listenOn(address: Address): Listening {
       throw new Failure('database_unavailable', { cause: error })
     }
     state = 'listening'
+    listening = ear
     heartbeat = setInterval(() => ear.ask('select 1').catch(lose), HEARTBEAT_MS).unref()
     return ear
   }
@@ -348,9 +352,8 @@ function listenOn(address: Address): Listening {
       listeners.delete(listener)
       if (listeners.size > 0 || channels.get(channel) !== listeners) return
       channels.delete(channel)
-      // When it fails the connection is lost, and the next one does not ask for this channel.
-      const ear = await current?.catch(() => undefined)
-      await ear?.ask(`unlisten ${ear.client.escapeIdentifier(channel)}`).catch(() => {})
+      // When it fails, or there is none just now: the next connection does not ask for this channel.
+      await listening?.ask(`unlisten ${listening.client.escapeIdentifier(channel)}`).catch(() => {})
     }
   }
 

@@ -2,7 +2,7 @@
  * HTTP mechanics and nothing else: how a request is validated against the contract, how a Failure becomes an answer,
  * how large a body may be, what a page carries. Knows no room's meaning; every room's routes are built with `api()`.
  */
-import { type ErrorEnvelope, errors } from '@fairlead/contract'
+import { type ErrorEnvelope, errors, unstorable } from '@fairlead/contract'
 import { OpenAPIHono } from '@hono/zod-openapi'
 import type { Context, MiddlewareHandler } from 'hono'
 import { bodyLimit } from 'hono/body-limit'
@@ -36,8 +36,24 @@ export const api = () =>
   new OpenAPIHono({
     defaultHook: result => {
       if (!result.success) throw new Failure(invalidCode[result.target], { issues: issuesOf(result.error) })
+      const path = unstorablePath(result.data)
+      if (path)
+        throw new Failure(invalidCode[result.target], {
+          issues: [{ code: 'custom', message: 'Holds U+0000 or half of a surrogate pair.', path }],
+        })
     },
   })
+
+/** Where in a valid input a text stands, as a key or a value, that cannot be stored. */
+function unstorablePath(value: unknown): (string | number)[] | undefined {
+  if (typeof value === 'string') return unstorable.test(value) ? [] : undefined
+  if (typeof value !== 'object' || value === null) return undefined
+  for (const [name, member] of Object.entries(value)) {
+    const path = unstorable.test(name) ? [] : unstorablePath(member)
+    if (path) return [Array.isArray(value) ? Number(name) : name, ...path]
+  }
+  return undefined
+}
 
 /** The envelope of a failure; its operator's half (`cause`) stays out of it. */
 export const envelope = (failure: Failure): ErrorEnvelope => ({
@@ -61,6 +77,8 @@ export function asFailure(error: unknown, log: Log): Failure {
   }
   if (error instanceof HTTPException && error.status === 400) return new Failure('invalid_json')
   if (error instanceof HTTPException && error.status === 413) return new Failure('body_too_large')
+  // A body without a content type, or with one that only looks like JSON.
+  if (error instanceof HTTPException && error.status === 415) return new Failure('invalid_content_type')
   const requestId = newId()
   log.error({ request_id: requestId, error: causeText(error) }, 'unexpected failure')
   return new Failure('server_error', { payload: { id: requestId } })

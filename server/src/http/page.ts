@@ -44,6 +44,7 @@ const style = `
 body{margin:0;background:var(--ground);color:var(--ink);font:16px/24px system-ui,sans-serif;font-variant-numeric:tabular-nums}
 main{max-width:480px;margin:10vh auto;padding:32px;background:var(--card);border:1px solid var(--line);border-radius:14px}
 main.wide{max-width:960px;margin:32px auto}
+main.wide section{overflow-x:auto}main.wide button{width:auto;padding-inline:32px}
 main.doc{max-width:760px;margin:32px auto;padding:32px 48px}
 @media(max-width:560px){main,main.wide,main.doc{margin:0;border:0;border-radius:0;min-height:100vh;padding:24px}}
 h1{font-size:20px;line-height:28px;margin:0 0 8px}
@@ -60,10 +61,16 @@ a{color:var(--accent)}
 code,pre,.mono{font-family:ui-monospace,monospace;font-size:.9em}
 code{background:var(--code);padding:1px 4px;border-radius:4px;overflow-wrap:anywhere}
 pre{background:var(--code);padding:16px;border-radius:10px;overflow:auto;line-height:20px;font-size:13px}pre code{padding:0;background:none}
-table{width:100%;border-collapse:collapse;font-size:13px;line-height:20px}th,td{text-align:left;padding:8px;border-bottom:1px solid var(--line);vertical-align:top}th{color:var(--soft);font-weight:600}
+table{width:100%;margin-bottom:16px;border-collapse:collapse;font-size:13px;line-height:20px}th,td{text-align:left;padding:8px;border-bottom:1px solid var(--line);vertical-align:top}th{color:var(--soft);font-weight:600}
 label{display:block;font-size:14px;line-height:22px;margin-bottom:4px}
+form+form{margin-top:24px;padding-top:24px;border-top:1px solid var(--line)}
 input{width:100%;padding:10px 12px;border:1px solid var(--line);border-radius:6px;background:var(--ground);color:var(--ink);font:inherit}
 ul{padding-left:20px}`
+
+/** In the page, because a browser asks for /favicon.ico of a page that names none. A line through a ring: what a fairlead is. */
+const icon = `data:image/svg+xml,${encodeURIComponent(
+  '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32" fill="none" stroke="#1a8f9b" stroke-width="4"><circle cx="16" cy="16" r="9"/><path d="M2 26 30 6" stroke-linecap="round"/></svg>',
+)}`
 
 /** A whole page: no third-party origin, no inline handler, not frameable, no referrer, not stored. */
 export function page({ title, body, script, status, formAction }: Page, wide = ''): Response {
@@ -73,14 +80,14 @@ export function page({ title, body, script, status, formAction }: Page, wide = '
     `style-src 'nonce-${nonce}'`,
     `script-src 'nonce-${nonce}'`,
     "connect-src 'self'",
-    "img-src 'self'",
+    "img-src 'self' data:",
     "base-uri 'none'",
     `form-action ${formAction ?? "'none'"}`,
     "frame-ancestors 'none'",
   ].join('; ')
   const text = `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
-<title>${escapeHtml(title)}</title><style nonce="${nonce}">${style}</style></head>
+<title>${escapeHtml(title)}</title><link rel="icon" href="${icon}"><style nonce="${nonce}">${style}</style></head>
 <body><main${wide ? ` class="${wide}"` : ''}>${body.markup}</main>${script ? `<script nonce="${nonce}">${script}</script>` : ''}</body></html>`
   return new Response(text, {
     status,

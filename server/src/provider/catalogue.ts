@@ -56,8 +56,12 @@ export function loadCatalogue(options: { overlayPath: string | undefined; egress
     const place = (path: readonly PropertyKey[]) => locate(name, draft, path)
     const parsed = providerDefinition.safeParse(draft.values)
     if (!parsed.success) {
-      for (const issue of parsed.error.issues)
-        faults.push(`${place(issue.path)}: ${issue.path.join('.')}: ${issue.message}`)
+      for (const issue of parsed.error.issues) {
+        // An unknown key is reported by zod on the map that holds it; its reader looks for the line of the key.
+        const paths = issue.code === 'unrecognized_keys' ? issue.keys.map(key => [...issue.path, key]) : [issue.path]
+        const message = issue.code === 'unrecognized_keys' ? 'is not a key of a provider definition' : issue.message
+        for (const path of paths) faults.push(`${place(path)}: ${path.join('.')}: ${message}`)
+      }
       continue
     }
     for (const fault of lint(parsed.data, options.egressAllow))
@@ -82,7 +86,14 @@ function layOver(drafts: Map<string, Draft>, file: string, faults: string[]): vo
   const document = parseDocument(readFileSync(file, 'utf8'), { lineCounter: lines, prettyErrors: false })
   for (const error of document.errors) faults.push(`${file}:${lines.linePos(error.pos[0]).line}: ${error.message}`)
   if (document.errors.length > 0) return
-  const content: unknown = document.toJS()
+  let content: unknown
+  try {
+    content = document.toJS()
+  } catch (error) {
+    // Aliases are resolved only now. The usual cause is a host pattern without quotes: to YAML, *.acme.com is an alias.
+    faults.push(`${file}: ${(error as Error).message} Quote a value that begins with "*".`)
+    return
+  }
   if (content === null) return
   if (!isMap(content)) {
     faults.push(`${file}:1: expected provider names, each with its definition`)
@@ -90,12 +101,12 @@ function layOver(drafts: Map<string, Draft>, file: string, faults: string[]): vo
   }
   const source = { file, document, lines }
   for (const [name, values] of Object.entries(content)) {
-    const draft = drafts.get(name) ?? { values: {}, sources: {} }
-    drafts.set(name, draft)
     if (!/^[a-zA-Z0-9_-]+$/.test(name) || !isMap(values)) {
       faults.push(`${lineOf(source, [name])}: a provider is a name of letters, digits, _ and - with a map of keys`)
       continue
     }
+    const draft = drafts.get(name) ?? { values: {}, sources: {} }
+    drafts.set(name, draft)
     for (const [key, value] of Object.entries(values)) {
       draft.values[key] = value
       draft.sources[key] = source
@@ -220,6 +231,12 @@ function literalUrls(source: string): URL[] {
     return url ? [url] : []
   })
 }
+
+/** Whether a URL of this provider begins with this fact of an account, which then decides where credentials go. */
+export const beginsUrl = (provider: ProviderDefinition, fact: string): boolean =>
+  endpointTemplates(provider)
+    .flatMap(([, source]) => source.split(' || '))
+    .some(alternative => alternative.startsWith(`\${connectionConfig.${fact}}`))
 
 /** Hosts a credential of this provider may be sent to: those its own URLs spell out, and its list. */
 export function hostAllowed(provider: ProviderDefinition, host: string): boolean {

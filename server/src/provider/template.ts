@@ -119,11 +119,13 @@ export const expand = (source: string, values: Values): string | undefined =>
 
 /**
  * Expands a URL. A value that begins the URL brings its own scheme and host and is taken as it is (`${connectionConfig.instance_url}/x`);
- * any other is percent-encoded, so it can fill a host label, a path segment or a query value and never add one.
+ * any other is percent-encoded, so it can fill a host label, a path segment or a query value and never add or remove one.
  */
 export function expandUrl(source: string, values: Values): URL | undefined {
   const text = firstResolved(source, values, (value, at) =>
-    at === 0 ? value.replace(/\/+$/, '') : encodeURIComponent(value),
+    at === 0 ? value.replace(/\/+$/, '') : encodeURIComponent(value.toWellFormed()),
   )
-  return text === undefined ? undefined : (URL.parse(text) ?? undefined)
+  // Dots survive the encoding, and a segment of nothing else would take away the one before it (WHATWG URL, path state).
+  if (text === undefined || /\/(\.|%2e){1,2}(?=[/?#]|$)/i.test(text)) return undefined
+  return URL.parse(text) ?? undefined
 }

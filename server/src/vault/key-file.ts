@@ -3,10 +3,13 @@ import { open, readFile, rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Secret } from '../lib/secret.ts'
 
-/** Undefined when there is none yet. */
+/** Undefined when there is none yet. Throws when what is there cannot be a key: cut short, or not ours. */
 export async function readKeyFile(dataDir: string): Promise<Secret | undefined> {
   try {
-    return new Secret((await readFile(join(dataDir, 'encryption.key'), 'utf8')).trim())
+    const text = (await readFile(join(dataDir, 'encryption.key'), 'utf8')).trim()
+    if (!/^[A-Za-z0-9+/]{43}=$/.test(text))
+      throw new Error(`encryption.key in ${dataDir} does not hold 32 bytes as base64. Put the right one back.`)
+    return new Secret(text)
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
     throw error

@@ -173,3 +173,13 @@ test('listening where there is nothing fails at once', async () => {
   await assert.rejects(other.ping(), unavailable)
   await other.close()
 })
+
+test('whoever leaves while the database is away does not wait for it', async t => {
+  const doomed = await testDatabase(t, { empty: true })
+  const { promise: lost, resolve: onGap } = Promise.withResolvers<void>()
+  const unlisten = await doomed.listen('x', { onPayload() {}, onGap })
+  await db.query({ text: `drop database ${new URL(doomed.url).pathname.slice(1)} with (force)`, values: [] })
+  await lost
+  await unlisten()
+  await doomed.close()
+})

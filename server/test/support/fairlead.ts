@@ -50,7 +50,12 @@ export async function freePort(): Promise<number> {
 }
 
 export async function startFairlead(t: Test, options: Options = {}): Promise<Fairlead> {
-  const database = await testDatabase(t)
+  // Hooks run in the order they were made; closing is the other way round.
+  const closers: (() => Promise<unknown>)[] = []
+  t.after(async () => {
+    for (const close of closers.reverse()) await close()
+  })
+  const database = await testDatabase({ after: close => void closers.push(close) })
   const dataDir = await mkdtemp(join(tmpdir(), 'fairlead-app-'))
   const port = await freePort()
   const key = randomUUID()
@@ -75,10 +80,7 @@ export async function startFairlead(t: Test, options: Options = {}): Promise<Fai
     },
   })
   const app = await startApp(config, pino({ level: 'debug' }, sink), options.timing ?? defaultTiming)
-  t.after(async () => {
-    await app.stop()
-    await rm(dataDir, { recursive: true, force: true })
-  })
+  closers.push(() => rm(dataDir, { recursive: true, force: true }), app.stop)
   const url = `http://127.0.0.1:${port}`
   return {
     url,
