@@ -1,4 +1,7 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import type { Duplex } from 'node:stream'
+import { Failure } from '../errors.ts'
+import { envelope, errorHeader } from './api.ts'
 
 export interface Listening {
   port: number
@@ -17,35 +20,64 @@ export function listen(
   handler: (req: IncomingMessage, res: ServerResponse) => void,
   { host, port }: { host: string; port: number },
 ): Promise<Listening> {
-  let inFlight = 0
+  /** Answers under way, by connection. */
+  const inFlight = new Map<Duplex, Set<ServerResponse>>()
+  /** Connections that are done but for a body nobody wants: some callers never finish sending one once they have their answer. */
+  const unfinished = new Set<Duplex>()
   let stopping = false
   let idle = () => {}
   const server = createServer(
-    { headersTimeout: 10_000, requestTimeout: 0, keepAliveTimeout: 65_000, maxHeaderSize: 32 * 1024 },
+    {
+      headersTimeout: 10_000,
+      requestTimeout: 0,
+      keepAliveTimeout: 65_000,
+      maxHeaderSize: 32 * 1024,
+      // Said aloud so that --insecure-http-parser in NODE_OPTIONS changes nothing: two readings of one request are a smuggled one.
+      insecureHTTPParser: false,
+    },
     (req, res) => {
-      inFlight++
+      const { socket } = req
+      const answers = inFlight.get(socket) ?? new Set()
+      inFlight.set(socket, answers.add(res))
       res.once('close', () => {
-        inFlight--
-        if (inFlight === 0) idle()
+        answers.delete(res)
+        if (answers.size === 0) inFlight.delete(socket)
+        if (!req.complete && !socket.destroyed) {
+          unfinished.add(socket)
+          req.once('close', () => unfinished.delete(socket))
+        }
+        if (inFlight.size === 0) idle()
       })
       if (stopping) res.shouldKeepAlive = false
       handler(req, res)
     },
   )
+  server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
+    // Only the request that cannot be read may be answered so: not one before it that is still being served.
+    const misplaced = [...(inFlight.get(socket) ?? [])].some(res => res.headersSent || res.req.complete)
+    if (!socket.writable || misplaced) return void socket.destroy()
+    socket.end(unreadable(error.code), () => socket.destroy())
+  })
 
   /** Serves what is in flight; refuses new connections when nothing is, or after a moment; cuts what is left when the grace is over. */
   async function drain(graceMs: number): Promise<void> {
     stopping = true
-    if (inFlight > 0) {
-      const quiet = new Promise<void>(resolve => {
-        idle = resolve
-      })
-      await Promise.race([quiet, new Promise(resolve => setTimeout(resolve, Math.min(lingerMs, graceMs)))])
-    }
-    const closed = new Promise<void>(resolve => server.close(() => resolve()))
-    server.closeIdleConnections()
     const cut = setTimeout(() => server.closeAllConnections(), graceMs)
-    await closed
+    if (inFlight.size > 0)
+      await new Promise<void>(resolve => {
+        const linger = setTimeout(resolve, Math.min(lingerMs, graceMs))
+        idle = () => {
+          clearTimeout(linger)
+          resolve()
+        }
+      })
+    // A connection whose call was told "keep-alive" before the stop becomes idle only when that call ends.
+    const sweep = setInterval(() => {
+      server.closeIdleConnections()
+      for (const socket of unfinished) socket.destroy()
+    }, 50)
+    await new Promise<void>(resolve => server.close(() => resolve()))
+    clearInterval(sweep)
     clearTimeout(cut)
   }
 
@@ -62,4 +94,25 @@ export function listen(
       resolve({ port: typeof address === 'object' && address ? address.port : port, stop: drain })
     })
   })
+}
+
+/** What Node would say of a request that is not HTTP, marked as ours: an answer without the mark is a provider's. */
+function unreadable(code: string | undefined): string {
+  const status =
+    code === 'HPE_HEADER_OVERFLOW'
+      ? '431 Request Header Fields Too Large'
+      : code === 'ERR_HTTP_REQUEST_TIMEOUT'
+        ? '408 Request Timeout'
+        : '400 Bad Request'
+  const failure = new Failure('invalid_headers', { message: `The request could not be read: ${status}.` })
+  const body = JSON.stringify(envelope(failure))
+  return [
+    `HTTP/1.1 ${status}`,
+    'Connection: close',
+    'Content-Type: application/json',
+    `Content-Length: ${Buffer.byteLength(body)}`,
+    `${errorHeader}: ${failure.code}`,
+    '',
+    body,
+  ].join('\r\n')
 }

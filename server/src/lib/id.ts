@@ -1,4 +1,4 @@
-import { createHash, randomBytes, randomUUID, timingSafeEqual } from 'node:crypto'
+import { hash, randomBytes, randomUUID, timingSafeEqual } from 'node:crypto'
 
 /** UUID v4: an id, never a secret. */
 export const newId = (): string => randomUUID()
@@ -6,7 +6,7 @@ export const newId = (): string => randomUUID()
 /** `bits` random bits as base64url, for states, verifiers and cookies. */
 export const randomToken = (bits: number): string => randomBytes(bits / 8).toString('base64url')
 
-export const sha256 = (text: string): Buffer => createHash('sha256').update(text).digest()
+export const sha256 = (text: string): Buffer => hash('sha256', text, 'buffer')
 
 /** Compares without telling how much of it matched. Unequal lengths are simply unequal. */
 export const sameBytes = (a: Buffer, b: Buffer): boolean => a.length === b.length && timingSafeEqual(a, b)

@@ -2,12 +2,13 @@
  * One exchange with a provider, streamed both ways through undici's `dispatch`: no buffer but the one in flight, the slower side
  * sets the pace, and a side that goes away takes the other with it.
  */
-import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { ServerResponse } from 'node:http'
+import type { Readable } from 'node:stream'
 import type { Dispatcher } from 'undici'
 import { Failure } from '../errors.ts'
 import { egressPhaseOf } from '../net/egress.ts'
 import type { Egress } from '../seams.ts'
-import { downstreamHeaders } from './headers.ts'
+import { downstreamHeaders, downstreamTrailers } from './headers.ts'
 import type { Target } from './target.ts'
 
 export interface Ask {
@@ -15,7 +16,7 @@ export interface Ask {
   target: Target
   headers: string[]
   /** A Buffer can be sent again; a stream cannot. */
-  body: Buffer | IncomingMessage | null
+  body: Buffer | Readable | null
 }
 
 /** An answer whose body is held back because it may mean "this token has ended". */
@@ -44,6 +45,7 @@ export function forward(
     let held: Held | undefined
     let pieces: Buffer[] = []
     let size = 0
+    let moving = false
 
     const onClose = () => {
       if (!res.writableFinished) controller?.abort(new Error('the caller went away'))
@@ -58,11 +60,12 @@ export function forward(
     res.on('drain', onDrain)
 
     const begin = (status: number, headers: Held['headers'], statusText: string) => {
-      res.writeHead(status, statusText, downstreamHeaders(headers))
-      // So that the head of an answer whose body takes its time (server-sent events) arrives at once.
-      res.flushHeaders()
+      sendHead(res, { status, headers, statusText })
+      // The head of an answer whose body takes its time (server-sent events) leaves at once; one whose body came along leaves with it.
+      queueMicrotask(() => moving || res.flushHeaders())
     }
     const pass = (chunk: Buffer) => {
+      moving = true
       if (!res.write(chunk)) controller?.pause()
     }
     /** It grew too long to be held: send what was kept and stream the rest. */
@@ -103,7 +106,8 @@ export function forward(
             const answer = { ...held, body: Buffer.concat(pieces) }
             return settle(() => resolve(answer))
           }
-          if (Object.keys(trailers ?? {}).length > 0) res.addTrailers(trailers as Record<string, string>)
+          moving = true
+          if (trailers) res.addTrailers(downstreamTrailers(trailers))
           res.end()
           settle(() => resolve(undefined))
         },
@@ -121,8 +125,13 @@ export function forward(
 }
 
 export function sendHeld(held: Held, res: ServerResponse): void {
-  res.writeHead(held.status, held.statusText, downstreamHeaders(held.headers))
+  sendHead(res, held)
   res.end(held.body)
+}
+
+/** RFC 9112 §4: a reason phrase may hold any byte from 0x80; Node writes Latin-1, undici read it as UTF-8. */
+function sendHead(res: ServerResponse, { status, statusText, headers }: Omit<Held, 'body'>): void {
+  res.writeHead(status, Buffer.from(statusText).toString('latin1'), downstreamHeaders(headers))
 }
 
 function upstreamFailure(error: Error): Failure {

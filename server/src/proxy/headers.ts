@@ -1,28 +1,30 @@
 /** Which headers cross the proxy, each way. Pairs in, pairs out: order and repetition survive. */
-import type { IncomingHttpHeaders } from 'node:http'
 import type { Live } from '../connection/live.ts'
 import { Failure } from '../errors.ts'
 import { configValues } from '../provider/endpoint.ts'
 import { expand } from '../provider/template.ts'
 
 /** RFC 9110 §7.6.1, with the historical ones. They speak of one hop and are made anew on the next. */
-const hopByHop = new Set([
+const hopByHop = [
   'connection',
   'keep-alive',
   'proxy-authenticate',
   'proxy-authorization',
   'proxy-connection',
+  'http2-settings',
   'te',
   'trailer',
   'transfer-encoding',
   'upgrade',
-])
+]
 
-/** Ours, the wire contract's, and what says where a call came from: never sent to a provider. */
+/** Hop-by-hop, ours, the wire contract's, and what says where a call came from: never sent to a provider. */
 const notUpstream = new Set([
+  ...hopByHop,
   'host',
   'expect',
   'cookie',
+  'cookie2',
   'authorization',
   'x-api-key',
   'provider-config-key',
@@ -39,92 +41,160 @@ const notUpstream = new Set([
   'forwarded',
   'via',
   'x-real-ip',
+  'x-client-ip',
+  'x-cluster-client-ip',
+  'x-original-forwarded-for',
+  'x-envoy-external-address',
   'cf-connecting-ip',
+  'cf-connecting-ipv6',
+  'fastly-client-ip',
   'true-client-ip',
 ])
 const notUpstreamPrefixes = ['x-forwarded-', 'sec-', 'fairlead-']
 
-const forced = /^(?:nango-proxy-|fairlead-proxy-)(.+)$/
+const forcing = /^(?:nango-proxy-|fairlead-proxy-)(?=.)/i
 
 /** Headers that must be single, or two servers along the way may each obey another one (request smuggling). */
-const single = new Set(['host', 'content-length', 'authorization', 'provider-config-key', 'connection-id'])
+const single = new Set(['host', 'content-length', 'authorization', 'x-api-key', 'provider-config-key', 'connection-id'])
 
 /** Throws `proxy_header_conflict` when a header that must be single was sent twice. */
 export function refuseConflicts(raw: readonly string[]): void {
-  const seen = new Set<string>()
+  let seen = ''
   for (let i = 0; i < raw.length; i += 2) {
-    const name = raw[i]!.toLowerCase()
-    if (!single.has(name)) continue
-    if (seen.has(name)) throw new Failure('proxy_header_conflict', { message: `${raw[i]} was sent more than once.` })
-    seen.add(name)
+    const { lower } = traitsOf(raw[i]!)
+    if (!single.has(lower)) continue
+    if (seen.includes(`${lower};`))
+      throw new Failure('proxy_header_conflict', { message: `${raw[i]} was sent more than once.` })
+    seen += `${lower};`
   }
 }
+
+/** What a request header's name alone decides. */
+interface Traits {
+  lower: string
+  /** `X_Api_Key` and `X-Api-Key` are one variable to a CGI-like server (oauth2-proxy CVE-2025-64484), so they are one name here. */
+  plain: string
+  goesUp: boolean
+  /** The name it goes up under; not the one it came with when it was forced by prefix. */
+  upstream: string
+  forced: boolean
+}
+
+const known = new Map<string, Traits>()
+
+/** Remembered, because the same few dozen names come with every call. */
+function traitsOf(name: string): Traits {
+  const kept = known.get(name)
+  if (kept) return kept
+  const upstream = name.replace(forcing, '')
+  const forced = upstream !== name
+  const plain = plainName(upstream)
+  const twin = plain !== upstream.toLowerCase()
+  const goesUp =
+    !notUpstream.has(plain) &&
+    !notUpstreamPrefixes.some(prefix => plain.startsWith(prefix)) &&
+    !forcing.test(plainName(name.replace(forcing, ''))) &&
+    !(plain === 'content-length' && (forced || twin))
+  const traits = { lower: name.toLowerCase(), plain, goesUp, upstream, forced }
+  // The names are the caller's to choose: the memory is bounded.
+  if (known.size >= 1_000) known.clear()
+  known.set(name, traits)
+  return traits
+}
+
+const plainName = (name: string): string => name.toLowerCase().replaceAll('_', '-')
 
 /**
  * The request headers for the provider. Later wins: what the caller sent, what the provider's definition sets, what the caller forces
- * by prefix; last of all our credential, which nothing replaces.
+ * by prefix; last of all our credential, which nothing replaces. `key` is the caller's API key: whatever header holds it stays here.
  */
-export function upstreamHeaders(live: Live, raw: readonly string[], headers: IncomingHttpHeaders): string[] {
-  const dropped = namedByConnection(headers.connection)
-  const out: string[] = []
-  const force: string[] = []
+export function upstreamHeaders(
+  live: Live,
+  raw: readonly string[],
+  connection: string | undefined,
+  key: string,
+): string[] {
+  const dropped = namedByConnection(connection)
+  const sent: string[] = []
+  const forced: string[] = []
   for (let i = 0; i < raw.length; i += 2) {
-    const name = raw[i]!
-    const lower = name.toLowerCase()
-    const wanted = forced.exec(lower)?.[1]
-    if (wanted) {
-      if (mayGoUp(wanted) && wanted !== 'content-length') force.push(wanted, raw[i + 1]!)
-    } else if (mayGoUp(lower) && !dropped.has(lower)) out.push(name, raw[i + 1]!)
+    const value = raw[i + 1]!
+    const name = traitsOf(raw[i]!)
+    // A caller's `Connection: authorization` takes nothing from us: only its own headers are dropped by it.
+    if (!name.goesUp || dropped?.has(name.lower) || value.includes(key)) continue
+    if (name.forced) forced.push(name.upstream, value)
+    else sent.push(name.upstream, value)
   }
-  const values = configValues(live.credential.config)
-  const set = Object.entries(live.provider.proxy?.headers ?? {}).flatMap(([name, source]) => {
+  const set = without(setByProvider(live), forced)
+  const token = live.credential.accessToken.reveal()
+  return [...without(without(sent, set), forced), ...set, ...forced, 'authorization', `Bearer ${token}`]
+}
+
+function setByProvider({ provider, credential }: Live): string[] {
+  const headers = provider.proxy?.headers
+  if (!headers) return []
+  const values = configValues(credential.config)
+  return Object.entries(headers).flatMap(([name, source]) => {
     const value = expand(source, values)
-    return value === undefined || lowerNames(force).has(name.toLowerCase()) ? [] : [name, value]
+    return value === undefined ? [] : [name, value]
   })
-  const replaced = lowerNames([...force, ...set])
-  const kept: string[] = []
-  for (let i = 0; i < out.length; i += 2) if (!replaced.has(out[i]!.toLowerCase())) kept.push(out[i]!, out[i + 1]!)
-  return [...kept, ...set, ...force, 'authorization', `Bearer ${live.credential.accessToken.reveal()}`]
 }
 
-const mayGoUp = (name: string): boolean =>
-  !hopByHop.has(name) && !notUpstream.has(name) && !notUpstreamPrefixes.some(prefix => name.startsWith(prefix))
-
-/** A caller's `Connection: authorization` must not take anything from us: only its own headers are dropped by it. */
-const namedByConnection = (connection: string | undefined): Set<string> =>
-  new Set((connection ?? '').split(',').map(name => name.trim().toLowerCase()))
-
-function lowerNames(pairs: readonly string[]): Set<string> {
-  const names = new Set<string>()
-  for (let i = 0; i < pairs.length; i += 2) names.add(pairs[i]!.toLowerCase())
-  return names
+/** The pairs whose names are not among those of `replacing`. */
+function without(pairs: string[], replacing: readonly string[]): string[] {
+  if (replacing.length === 0) return pairs
+  const names = new Set(replacing.filter((_, i) => i % 2 === 0).map(plainName))
+  return pairs.filter((_, i) => !names.has(plainName(pairs[i - (i % 2)]!)))
 }
 
-/** A provider speaks for its own origin; these would speak for ours (security checklist SS9). */
+/** RFC 9110 §7.6.1: what `Connection` names is hop-by-hop, too. Undefined when it names no header, which is nearly always. */
+function namedByConnection(connection: string | undefined): Set<string> | undefined {
+  if (connection === undefined || /^(?:keep-alive|close)$/i.test(connection)) return undefined
+  return new Set(connection.split(',').map(name => name.trim().toLowerCase()))
+}
+
+/** Hop-by-hop, and what speaks for an origin: a provider speaks for its own, these would speak for ours (security checklist SS9). */
 const notDownstream = new Set([
+  ...hopByHop,
   'set-cookie',
   'set-cookie2',
   'strict-transport-security',
+  'public-key-pins',
   'alt-svc',
   'clear-site-data',
+  'nel',
+  'report-to',
+  'reporting-endpoints',
+  'service-worker-allowed',
+  'accept-ch',
+  'origin-agent-cluster',
+  'content-security-policy',
+  'x-content-type-options',
   'fairlead-error',
 ])
 
+type Received = Record<string, string | string[] | undefined>
+
 /** The provider's end-to-end headers, and two of ours so that its HTML can never act as a page of this origin. */
-export function downstreamHeaders(headers: Record<string, string | string[] | undefined>): string[] {
-  const dropped = namedByConnection([headers.connection].flat().join(','))
+export function downstreamHeaders(headers: Received): string[] {
+  return [...endToEnd(headers), 'Content-Security-Policy', 'sandbox', 'X-Content-Type-Options', 'nosniff']
+}
+
+/** RFC 9110 §6.5.1: a trailer must not say what its sender could not have said in a header. */
+export function downstreamTrailers(trailers: Received): [string, string][] {
+  const flat = endToEnd(trailers)
+  return flat.flatMap((name, i): [string, string][] => (i % 2 === 0 ? [[name, flat[i + 1]!]] : []))
+}
+
+function endToEnd(headers: Received): string[] {
+  const dropped = namedByConnection([headers.connection].flat().join(',') || undefined)
   const out: string[] = []
+  // undici gives the names in lower case.
   for (const [name, value] of Object.entries(headers)) {
-    const lower = name.toLowerCase()
-    if (value === undefined || hopByHop.has(lower) || notDownstream.has(lower) || dropped.has(lower)) continue
-    if (
-      lower.startsWith('access-control-') ||
-      lower === 'content-security-policy' ||
-      lower === 'x-content-type-options'
-    )
-      continue
-    for (const one of Array.isArray(value) ? value : [value]) out.push(name, one)
+    if (value === undefined || notDownstream.has(name) || dropped?.has(name)) continue
+    if (name.startsWith('access-control-')) continue
+    if (Array.isArray(value)) for (const one of value) out.push(name, one)
+    else out.push(name, value)
   }
-  out.push('Content-Security-Policy', 'sandbox', 'X-Content-Type-Options', 'nosniff')
   return out
 }

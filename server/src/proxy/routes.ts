@@ -5,6 +5,7 @@
  * key → caller → connection → token → target → stream out, stream back. In the steady state no SQL, no lock, no extra call.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { PassThrough } from 'node:stream'
 import { bearerToken, type Callers, hasScope, type KeyCaller } from '../account/caller.ts'
 import type { Connections, Live } from '../connection/live.ts'
 import type { Credentials } from '../credential/fresh.ts'
@@ -12,9 +13,10 @@ import { Failure } from '../errors.ts'
 import { asFailure, envelope, errorHeader } from '../http/api.ts'
 import type { Log } from '../lib/log.ts'
 import type { Egress } from '../seams.ts'
-import { type Ask, forward, type Held, sendHeld } from './forward.ts'
+import { mayMeanExpired, meansExpired } from './expiry.ts'
+import { type Ask, forward, sendHeld } from './forward.ts'
 import { refuseConflicts, upstreamHeaders } from './headers.ts'
-import { targetOf } from './target.ts'
+import { type Target, targetOf } from './target.ts'
 
 interface Deps {
   callers: Callers
@@ -27,34 +29,51 @@ interface Deps {
 /** Bodies up to this size are kept until the answer is in, so that a call whose token had ended can be sent again. */
 const maxReplay = 64 * 1024
 
+/** As the configuration demands of a pinned key; a generated one, a UUID, is longer. */
+const shortestKey = 32
+
 export const isProxied = (url: string): boolean => url.startsWith('/proxy/') || url.startsWith('/via/')
 
 export function createProxy(deps: Deps): (req: IncomingMessage, res: ServerResponse) => Promise<void> {
+  const renewedBlind = new Map<string, number>()
   return async (req, res) => {
     try {
-      await proxied(deps, req, res)
+      await proxied(deps, renewedBlind, req, res)
     } catch (error) {
-      const failure = asFailure(error, deps.log)
-      if (res.headersSent) return void res.destroy()
-      const body = JSON.stringify(envelope(failure))
-      res.writeHead(failure.status, {
-        ...failure.headers,
-        'Content-Type': 'application/json',
-        'Content-Length': Buffer.byteLength(body),
-        [errorHeader]: failure.code,
-        // What is left of an unread body would be taken for the next request.
-        ...(!req.complete && { Connection: 'close' }),
-      })
-      res.end(body)
+      if (!isGone(req, res)) refuse(res, asFailure(error, deps.log))
+    } finally {
+      // An answer that came before the whole body: what is left is read and thrown away. Closing instead would reset the connection
+      // under a caller that is still writing, and the answer would be lost with it (RFC 9112 §9.6).
+      if (!req.complete) req.unpipe().resume()
     }
   }
 }
 
-async function proxied(deps: Deps, req: IncomingMessage, res: ServerResponse): Promise<void> {
+/** The caller hung up: nobody is there to be answered, and nothing of ours has failed. */
+const isGone = (req: IncomingMessage, res: ServerResponse): boolean => res.destroyed || (req.destroyed && !req.complete)
+
+function refuse(res: ServerResponse, failure: Failure): void {
+  if (res.headersSent) return void res.destroy()
+  const body = JSON.stringify(envelope(failure))
+  res.writeHead(failure.status, {
+    ...failure.headers,
+    'Content-Type': 'application/json',
+    'Content-Length': Buffer.byteLength(body),
+    [errorHeader]: failure.code,
+  })
+  res.end(body)
+}
+
+/** `renewedBlind`: credentials renewed for a call that could not be sent again, by the version that nobody has seen work yet. */
+async function proxied(
+  deps: Deps,
+  renewedBlind: Map<string, number>,
+  req: IncomingMessage,
+  res: ServerResponse,
+): Promise<void> {
   refuseConflicts(req.rawHeaders)
   const method = req.method ?? 'GET'
-  if (method === 'CONNECT' || method === 'TRACE' || req.headers.upgrade !== undefined)
-    throw new Failure('proxy_method_refused')
+  if (method === 'TRACE' || wantsUpgrade(req)) throw new Failure('proxy_method_refused')
   const named = req.url!.startsWith('/proxy/') ? namedByHeaders(req) : namedByPath(req)
 
   const caller = await deps.callers.byKey(named.key)
@@ -64,28 +83,43 @@ async function proxied(deps: Deps, req: IncomingMessage, res: ServerResponse): P
   const live = await freshLive(deps, caller, named)
   const target = targetOf(live, named.rest)
   const body = await bodyOf(req)
-  const ask = (by: Live): Ask => ({ method, target, headers: upstreamHeaders(by, req.rawHeaders, req.headers), body })
+  const ask = (by: Live, at: Target): Ask => ({
+    method,
+    target: at,
+    headers: upstreamHeaders(by, req.rawHeaders, req.headers.connection, named.key),
+    body,
+  })
+  const holds = (status: number) => mayMeanExpired(live, status)
 
-  const mayMeanExpired = (status: number) => expiryRules(live).some(rule => rule.status === status)
-  const first = await forward(deps.egress, ask(live), res, mayMeanExpired)
-  if (!first) return
-  if (!meansExpired(live, first)) return sendHeld(first, res)
+  const first = await forward(deps.egress, ask(live, target), res, holds)
+  if (!first || !meansExpired(live, first)) {
+    renewedBlind.delete(live.credential.id)
+    return first && sendHeld(first, res)
+  }
 
+  if (renewedBlind.get(live.credential.id) === live.credential.tokenVersion) deps.credentials.distrust(live.credential)
   // The refresh is worth its while even when this call cannot be sent again: the next one will work.
-  const renewal = deps.credentials.renewed(live.holder, live.credential)
+  const renewal = deps.credentials.renewed(live.holder, live.credential).catch((error: unknown) => {
+    deps.log.warn({ credential: live.credential.id, reason: String(error) }, 'could not renew an ended token')
+    return undefined
+  })
   if (body !== null && !Buffer.isBuffer(body)) {
-    renewal.catch(() => {})
+    void renewal.then(newer => newer && renewedBlind.set(newer.id, newer.tokenVersion))
     return sendHeld(first, res)
   }
-  const credential = await renewal.catch(() => undefined)
+  const credential = await renewal
   if (!credential) return sendHeld(first, res)
   const newer = { ...live, credential }
   // A new instance_url moves the call with it.
-  const second = await forward(deps.egress, { ...ask(newer), target: targetOf(newer, named.rest) }, res, mayMeanExpired)
+  const second = await forward(deps.egress, ask(newer, targetOf(newer, named.rest)), res, holds)
   if (!second) return
   if (meansExpired(newer, second)) deps.credentials.distrust(credential)
   sendHeld(second, res)
 }
+
+/** Only clear-text HTTP/2 may be ignored (RFC 9110 §7.8): Java's client offers it with every first request and expects no answer. */
+const wantsUpgrade = ({ headers }: IncomingMessage): boolean =>
+  headers.upgrade !== undefined && headers.upgrade.toLowerCase() !== 'h2c'
 
 interface Named {
   key: string
@@ -115,16 +149,20 @@ function namedByPath(req: IncomingMessage): Named {
     throw new Failure('invalid_uri_params', {
       message: 'The path reads /via/<provider_config_key>/<connection_id>/<path>.',
     })
-  try {
-    return {
-      key: vendorKey(req),
-      integrationKey: decodeURIComponent(integrationKey),
-      connectionId: decodeURIComponent(connectionId),
-      rest: rest ?? '',
-    }
-  } catch (error) {
-    throw error instanceof URIError ? new Failure('invalid_uri_params') : error
+  return {
+    key: vendorKey(req),
+    integrationKey: decoded(integrationKey),
+    connectionId: decoded(connectionId),
+    rest: rest ?? '',
   }
+}
+
+function decoded(segment: string): string {
+  try {
+    const text = decodeURIComponent(segment)
+    if (!/\p{Cc}/u.test(text)) return text
+  } catch {}
+  throw new Failure('invalid_uri_params')
 }
 
 /** Our key wherever a vendor's SDK puts its secret: Bearer, Basic (as user or as password), x-api-key. */
@@ -135,9 +173,9 @@ function vendorKey(req: IncomingMessage): string {
   const basic = /^basic +([A-Za-z0-9+/=]+)$/i.exec(header ?? '')?.[1]
   if (!basic) return bearerToken(header)
   const [user, ...password] = Buffer.from(basic, 'base64').toString('utf8').split(':')
-  // The longer half: SDKs leave the other one empty or fill it with a word such as "x".
-  const candidates = [user ?? '', password.join(':')].sort((a, b) => b.length - a.length)
-  return candidates[0]!
+  // SDKs leave the password empty or fill it with a word such as "x" when the user is the key; no key is that short.
+  const secret = password.join(':')
+  return secret.length >= shortestKey ? secret : (user ?? '')
 }
 
 async function freshLive(deps: Deps, caller: KeyCaller, { integrationKey, connectionId }: Named): Promise<Live> {
@@ -148,23 +186,17 @@ async function freshLive(deps: Deps, caller: KeyCaller, { integrationKey, connec
 
 /** Small bodies of known length are read first, so that they can be sent again; every other streams through. */
 async function bodyOf(req: IncomingMessage): Promise<Ask['body']> {
-  const length = req.headers['content-length']
-  if (req.headers['transfer-encoding'] !== undefined) return req
-  if (length === undefined || Number(length) === 0) return null
-  if (Number(length) > maxReplay) return req
+  const length = Number(req.headers['content-length'] ?? 0)
+  if (req.headers['transfer-encoding'] !== undefined || length > maxReplay) return apart(req)
+  if (length === 0) return null
   const pieces: Buffer[] = []
   for await (const piece of req) pieces.push(piece)
   return Buffer.concat(pieces)
 }
 
-const expiryRules = ({ provider }: Live) => provider.expired_token ?? [{ status: 401 }]
-
-function meansExpired(live: Live, { status, body }: Held): boolean {
-  const text = body.toString('utf8')
-  return expiryRules(live).some(
-    rule =>
-      rule.status === status &&
-      (rule.body_equals === undefined || text.trim() === rule.body_equals) &&
-      !(rule.body_excludes ?? []).some(excluded => text.includes(excluded)),
-  )
+/** undici destroys what it was sending when the answer comes first. That must not be the connection the caller awaits the answer on. */
+function apart(req: IncomingMessage): PassThrough {
+  const body = new PassThrough()
+  req.once('error', error => body.destroy(error))
+  return req.pipe(body)
 }

@@ -1,5 +1,6 @@
 /** Where a proxied call goes. The path is taken as it was written and never re-encoded; it can only go below the connection's base URL. */
 import type { Live } from '../connection/live.ts'
+import type { Credential } from '../credential/store.ts'
 import { Failure } from '../errors.ts'
 import { configValues, endpoint } from '../provider/endpoint.ts'
 import { expand } from '../provider/template.ts'
@@ -11,54 +12,74 @@ export interface Target {
   path: string
 }
 
-/** The base URL of a connection's API, checked against the provider's hosts. */
-export function baseUrlOf(live: Live): URL {
-  const { provider, credential } = live
-  const base = provider.proxy?.base_url && endpoint(provider, provider.proxy.base_url, credential.config)
-  if (!base) throw new Failure('proxy_base_unknown')
+/** The base URL of a connection's API, taken apart. `prefix` has no slash at its end. */
+interface Base {
+  origin: string
+  prefix: string
+}
+
+/** A credential's facts never change (a refresh makes a new one), so neither does the base URL built and checked from them. */
+const bases = new WeakMap<Credential, Base>()
+
+/** Checked against the provider's hosts. */
+function baseOf({ provider, credential }: Live): Base {
+  const known = bases.get(credential)
+  if (known) return known
+  const url = provider.proxy?.base_url && endpoint(provider, provider.proxy.base_url, credential.config)
+  if (!url) throw new Failure('proxy_base_unknown')
+  const base = { origin: url.origin, prefix: url.pathname.replace(/\/+$/, '') }
+  bases.set(credential, base)
   return base
 }
 
 /** `rest` is what follows `/proxy/` or `/via/<key>/<id>/`, query included, as it came over the wire. */
 export function targetOf(live: Live, rest: string): Target {
-  const base = baseUrlOf(live)
-  const prefix = base.pathname.replace(/\/+$/, '')
+  const { origin, prefix } = baseOf(live)
   const cut = rest.indexOf('?')
-  const path = belowBase(cut < 0 ? rest : rest.slice(0, cut), `${base.origin}${prefix}`)
+  const path = belowBase(cut < 0 ? rest : rest.slice(0, cut), `${origin}${prefix}`)
   checkPath(path)
-  const query = withProviderQuery(live, cut < 0 ? '' : rest.slice(cut + 1))
-  return { origin: base.origin, path: `${prefix}/${path}${query ? `?${query}` : ''}` }
+  return { origin, path: `${prefix}/${path}${withProviderQuery(live, cut < 0 ? '' : rest.slice(cut))}` }
 }
 
 /** Clients may send the whole URL of a resource the provider named; below the base URL it is its path, elsewhere it is refused. */
 function belowBase(path: string, base: string): string {
   if (path === base) return ''
   if (path.startsWith(`${base}/`)) return path.slice(base.length + 1)
-  if (/^[a-z][a-z0-9+.-]*:/i.test(path)) throw new Failure('proxy_path_absolute')
+  // One slash suffices: servers in front of us merge two. `documents:search` is a path.
+  if (/^[a-z][a-z0-9+.-]*:\//i.test(path)) throw new Failure('proxy_path_absolute')
   return path
 }
 
+/** Escaped any number of times: a server behind the provider's gateway may decode once more than the gateway did. */
+const escaped = (character: string, hex: string): string => `(?:${character}|%(?:25)*${hex})`
+const dot = escaped('\\.', '2e')
+const slash = escaped('/', '2f')
+/** `..;x` is a segment some Java servers read as `..`. */
+const semicolon = escaped(';', '3b')
+const traversal = new RegExp(`(?:^|${slash})${dot}{1,2}(?:$|${slash}|${semicolon})`, 'i')
+/** Also what cannot stand in a request target at all (RFC 3986 §3.3): spaces, `#`, bytes beyond ASCII. */
+const malformed = /[^\x21-\x7e]|[#\\]|%(?![0-9a-f]{2})|%(?:25)*(?:[01][0-9a-f]|7f|5c)/i
+
 function checkPath(path: string): void {
-  if (path.startsWith('/') || /[\\\s#\p{Cc}]/u.test(path)) throw new Failure('proxy_path_malformed')
-  let decoded = path
-  // Twice: a server behind the provider's gateway may decode once more than the gateway did.
-  for (let i = 0; i < 2; i++) {
-    try {
-      decoded = decodeURIComponent(decoded)
-    } catch {
-      if (i === 0) throw new Failure('proxy_path_malformed')
-    }
+  if (path.startsWith('/') || malformed.test(path)) throw new Failure('proxy_path_malformed')
+  if (traversal.test(path)) throw new Failure('proxy_path_traversal')
+  if (!path.includes('%')) return
+  try {
+    // Overlong forms such as %C0%AE are dots to a careless decoder; U+0080–U+009F are control characters, too.
+    if (/\p{Cc}/u.test(decodeURIComponent(path))) throw new Failure('proxy_path_malformed')
+  } catch {
+    throw new Failure('proxy_path_malformed')
   }
-  if (/[\\\p{Cc}]/u.test(decoded)) throw new Failure('proxy_path_malformed')
-  // `..;x` is a segment some Java servers read as `..`.
-  if (decoded.split('/').some(segment => /^\.{1,2}(;.*)?$/.test(segment))) throw new Failure('proxy_path_traversal')
 }
 
-function withProviderQuery(live: Live, query: string): string {
-  const values = configValues(live.credential.config)
-  const added = Object.entries(live.provider.proxy?.query ?? {}).flatMap(([name, source]) => {
+/** `query` begins with its "?" or is empty; it stays as it was written, what the provider's definition adds comes after it. */
+function withProviderQuery({ provider, credential }: Live, query: string): string {
+  if (!provider.proxy?.query) return query
+  const values = configValues(credential.config)
+  const added = Object.entries(provider.proxy.query).flatMap(([name, source]) => {
     const value = expand(source, values)
     return value === undefined ? [] : [`${encodeURIComponent(name)}=${encodeURIComponent(value)}`]
   })
-  return [query, ...added].filter(Boolean).join('&')
+  if (added.length === 0) return query
+  return `${query.length > 1 ? `${query}&` : '?'}${added.join('&')}`
 }

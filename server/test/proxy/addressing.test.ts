@@ -1,0 +1,284 @@
+/** Which connection a call is for, and where it goes: by headers, by path, and what must never leave the base URL. */
+import assert from 'node:assert/strict'
+import { before, beforeEach, describe, test, after as whenDone } from 'node:test'
+import pg from 'pg'
+import { clientConfig } from '../../src/db/open.ts'
+import { startFairlead } from '../support/fairlead.ts'
+import { naming, send, startWorld, type World } from './world.ts'
+
+let world: World
+let id: string
+let deep: string
+const atEnd: (() => Promise<void>)[] = []
+
+before(async () => {
+  world = await startWorld({ after: work => atEnd.unshift(work) })
+  id = await world.connect()
+  deep = await world.connect('own', `${world.upstream.url}/base/v1`)
+})
+whenDone(async () => {
+  for (const end of atEnd) await end()
+})
+beforeEach(() => {
+  world.upstream.arrived.length = 0
+  world.upstream.answer = (_req, res) => void res.end('ok')
+})
+
+const call = (path: string, headers: Record<string, string> = {}, method = 'GET', body?: string) =>
+  send(world.fairlead.url, {
+    method,
+    path,
+    headers: { ...headers, ...(body !== undefined && { 'Content-Length': String(Buffer.byteLength(body)) }) },
+    ...(body !== undefined && { body }),
+  })
+const byHeaders = (path: string, connection = id, method = 'GET', body?: string) =>
+  call(`/proxy/${path}`, naming(world, connection), method, body)
+const byPath = (path: string, connection = id) =>
+  call(`/via/own/${connection}${path}`, { Authorization: `Bearer ${world.fairlead.key}` })
+
+describe('the path and the query arrive as they were written', () => {
+  const rests = [
+    '',
+    'a',
+    'a/b/',
+    'a//b',
+    'a%2Fb',
+    'a%2fb%20c',
+    '%C3%A9/%E2%82%AC',
+    "~-._!$&'()*+,;=:@",
+    'a/..b/.c/d..',
+    'documents:search',
+    'v1:batch/x:y',
+    'sites/https%3A%2F%2Fexample.com%2F/x',
+    '100%25/%2525',
+    'a?',
+    '?',
+    '?x=1',
+    'a?b=1&a=2&b=1',
+    'a?q=SELECT+Id%20FROM%20A%2CB&empty=&bare&=&&',
+    'a?x=1?y=2??',
+    'a?next=../../b&url=https://example.com/%2e%2e/#x'.replace('#', '%23'),
+    'a?%zz',
+  ]
+  for (const rest of rests)
+    test(rest || '(nothing)', async () => {
+      assert.equal((await byHeaders(rest)).status, 200)
+      assert.equal((await byHeaders(rest, deep)).status, 200)
+      const below = rest.startsWith('?') ? [`/${rest}`, rest] : [`/${rest}`]
+      for (const form of below) assert.equal((await byPath(form)).status, 200)
+      const urls = world.upstream.arrived.map(one => one.url)
+      assert.deepEqual(urls, [`/${rest}`, `/base/v1/${rest}`, ...below.map(() => `/${rest}`)])
+    })
+})
+
+test('a full URL below the base URL is its path', async () => {
+  const base = `${world.upstream.url}/base/v1`
+  for (const rest of [base, `${base}/x?y=http://a`, `${base}?x`])
+    assert.equal((await byHeaders(rest, deep)).status, 200)
+  assert.equal((await byPath(`/${base}/x`, deep)).status, 200)
+  assert.deepEqual(
+    world.upstream.arrived.map(one => one.url),
+    ['/base/v1/', '/base/v1/x?y=http://a', '/base/v1/?x', '/base/v1/x'],
+  )
+})
+
+describe('a path that could leave the base URL is refused, and nothing is sent', () => {
+  const malformed = 'proxy_path_malformed'
+  const traversal = 'proxy_path_traversal'
+  const absolute = 'proxy_path_absolute'
+  const rows: [string, string][] = [
+    ['..', traversal],
+    ['../x', traversal],
+    ['a/../../x', traversal],
+    ['a/./b', traversal],
+    ['a/..?x', traversal],
+    ['%2e%2e/x', traversal],
+    ['.%2E/x', traversal],
+    ['a/%2e', traversal],
+    ['a%2f..%2fb', traversal],
+    ['%252e%252e/x', traversal],
+    ['%252e%252e/%25', traversal],
+    ['%25252e%25252e%25252fx', traversal],
+    ['..;/x', traversal],
+    ['..;a=1/x', traversal],
+    ['%2e%2e%3b/x', traversal],
+    ['..%253Bx', traversal],
+    ['/evil.example/x', malformed],
+    ['//evil.example/x', malformed],
+    ['/', malformed],
+    ['a\\b', malformed],
+    ['..\\x', malformed],
+    ['a%5cb', malformed],
+    ['a%255Cb', malformed],
+    ['a%00b', malformed],
+    ['a%0d%0aHost:x', malformed],
+    ['a%250ab', malformed],
+    ['a%7f', malformed],
+    ['a%C2%85', malformed],
+    ['%C0%AE%C0%AE/x', malformed],
+    ['%zz', malformed],
+    ['a%', malformed],
+    ['a#b', malformed],
+    ['http://evil.example/x', absolute],
+    ['https://evil.example', absolute],
+    ['https:/evil.example', absolute],
+    ['HTTP://evil.example/', absolute],
+    ['file:///etc/passwd', absolute],
+  ]
+  for (const [rest, code] of rows)
+    test(rest, async () => {
+      for (const connection of [id, deep])
+        for (const got of [await byHeaders(rest, connection), await byPath(`/${rest}`, connection)]) {
+          assert.equal(got.status, 400)
+          assert.equal(got.ours, code)
+          assert.equal(got.json.error.code, code)
+        }
+      assert.deepEqual(world.upstream.arrived, [])
+    })
+
+  test('another host, a look-alike of ours or user information in front of one', async () => {
+    const { host, port } = new URL(world.upstream.url)
+    for (const rest of [
+      `http://${host}.evil.example/x`,
+      `http://${host}@evil.example/x`,
+      `http://${host}\\@evil.example`,
+      `http://127.0.0.1:${Number(port) + 1}/x`,
+      `https://${host}/x`,
+    ])
+      assert.equal((await byHeaders(rest)).ours, 'proxy_path_absolute', rest)
+    assert.equal((await byHeaders(`${world.upstream.url}/base/v1x/y`, deep)).ours, 'proxy_path_absolute')
+    assert.equal((await byHeaders(`${world.upstream.url}/base/v1/../x`, deep)).ours, 'proxy_path_traversal')
+    assert.deepEqual(world.upstream.arrived, [])
+  })
+})
+
+test('every method goes through, with its body', async () => {
+  for (const method of ['GET', 'HEAD', 'OPTIONS', 'POST', 'PUT', 'PATCH', 'DELETE', 'PROPFIND', 'QUERY']) {
+    const got = await byHeaders('x', id, method, `body of ${method}`)
+    assert.equal(got.status, 200, method)
+    const arrived = world.upstream.arrived.pop()!
+    assert.equal(arrived.method, method)
+    assert.equal(arrived.body.toString(), `body of ${method}`)
+    assert.equal(arrived.headers['transfer-encoding'], undefined)
+  }
+})
+
+test('without a body none is made up', async () => {
+  for (const method of ['GET', 'HEAD', 'OPTIONS', 'DELETE']) {
+    await byHeaders('x', id, method)
+    const { headers } = world.upstream.arrived.pop()!
+    assert.equal(headers['content-length'] ?? headers['transfer-encoding'], undefined, method)
+  }
+})
+
+test('by path, ids are percent-decoded and the key is where a vendor SDK puts its secret', async () => {
+  const { key } = world.fairlead
+  const basic = (text: string) => `Basic ${Buffer.from(text).toString('base64')}`
+  const accepted: Record<string, string>[] = [
+    { Authorization: `Bearer ${key}` },
+    { authorization: `bearer  ${key}` },
+    { Authorization: basic(key) },
+    { Authorization: basic(`${key}:`) },
+    { Authorization: basic(`${key}:x-oauth-basic`) },
+    { Authorization: basic(`:${key}`) },
+    { Authorization: basic(`a.person.with.a.long.address@a.company.with.a.long.name.example:${key}`) },
+    { 'X-Api-Key': key },
+  ]
+  const encoded = [...id].map(char => `%${char.charCodeAt(0).toString(16)}`).join('')
+  for (const headers of accepted) {
+    assert.equal((await call(`/via/%6Fwn/${encoded}/x`, headers)).status, 200, JSON.stringify(headers))
+    const arrived = world.upstream.arrived.pop()!
+    assert.equal(arrived.headers.authorization, 'Bearer token-0')
+    assert.equal(JSON.stringify(arrived.rawHeaders).includes(key), false)
+  }
+  const refused: [Record<string, string>, string][] = [
+    [{}, 'missing_auth_header'],
+    [{ Authorization: key }, 'malformed_auth_header'],
+    [{ Authorization: 'Bearer nothing' }, 'invalid_secret_key_format'],
+    [{ Authorization: basic('x:') }, 'invalid_secret_key_format'],
+    [{ 'X-Api-Key': crypto.randomUUID() }, 'unknown_account'],
+    // The standard header decides; a second secret is not a second chance.
+    [{ Authorization: `Bearer ${crypto.randomUUID()}`, 'X-Api-Key': key }, 'unknown_account'],
+  ]
+  for (const [headers, code] of refused) {
+    const got = await call(`/via/own/${id}/x`, headers)
+    assert.deepEqual([got.status, got.ours], [401, code])
+  }
+  assert.deepEqual(world.upstream.arrived, [])
+})
+
+test('what does not name a connection is refused with a code, and nothing is sent', async () => {
+  const auth = { Authorization: `Bearer ${world.fairlead.key}` }
+  const rows: [string, Record<string, string>, number, string][] = [
+    ['/proxy/x', {}, 401, 'missing_auth_header'],
+    ['/proxy/x', auth, 400, 'invalid_headers'],
+    ['/proxy/x', { ...auth, 'Connection-Id': id }, 400, 'invalid_headers'],
+    ['/proxy/x', { ...auth, 'Provider-Config-Key': 'own' }, 400, 'invalid_headers'],
+    ['/proxy/x', naming(world, 'nobody'), 400, 'unknown_connection'],
+    ['/proxy/x', naming(world, id, 'own-extra'), 400, 'unknown_connection'],
+    ['/proxy/x', naming(world, id, 'nothing'), 400, 'unknown_provider_config'],
+    ['/via/own', auth, 400, 'invalid_uri_params'],
+    ['/via/own/', auth, 400, 'invalid_uri_params'],
+    ['/via/own//x', auth, 400, 'invalid_uri_params'],
+    [`/via//${id}/x`, auth, 400, 'invalid_uri_params'],
+    ['/via/own/%zz/x', auth, 400, 'invalid_uri_params'],
+    ['/via/own/a%00b/x', auth, 400, 'invalid_uri_params'],
+    [`/via/own%0A/${id}/x`, auth, 400, 'invalid_uri_params'],
+    ['/via/own/nobody/x', auth, 400, 'unknown_connection'],
+    [`/via/nothing/${id}/x`, auth, 400, 'unknown_provider_config'],
+  ]
+  for (const [path, headers, status, code] of rows) {
+    const got = await call(path, headers)
+    assert.deepEqual([got.status, got.ours, got.json.error.code], [status, code, code], path)
+    assert.equal(typeof got.json.error.message, 'string')
+  }
+  const { errors } = (await call('/proxy/x', auth)).json.error
+  assert.deepEqual(
+    errors.map((issue: { path: string[] }) => issue.path),
+    [['provider-config-key'], ['connection-id']],
+  )
+  assert.deepEqual(world.upstream.arrived, [])
+})
+
+test('Base-Url-Override: empty is nothing, anything else is refused', async () => {
+  const headers = naming(world, id)
+  assert.equal((await call('/proxy/x', { ...headers, 'Base-Url-Override': '' })).status, 200)
+  assert.equal(world.upstream.arrived.pop()!.headers['base-url-override'], undefined)
+  for (const value of [world.upstream.url, 'https://evil.example', 'x']) {
+    const got = await call('/proxy/x', { ...headers, 'Base-Url-Override': value })
+    assert.deepEqual([got.status, got.ours], [400, 'base_url_override_disabled'])
+  }
+  assert.deepEqual(world.upstream.arrived, [])
+})
+
+test('a key without the scope environment:proxy is refused before anything is looked up', async () => {
+  const { url, key, databaseUrl } = await startFairlead({ after: work => void atEnd.unshift(work) })
+  const client = new pg.Client(clientConfig({ url: databaseUrl }))
+  await client.connect()
+  await client.query(`update api_key set scopes = '{environment:connections:*}'`)
+  await client.end()
+  const headers = { Authorization: `Bearer ${key}`, 'Provider-Config-Key': 'own', 'Connection-Id': id }
+  for (const path of ['/proxy/x', `/via/own/${id}/x`]) {
+    const got = await send(url, { path, headers })
+    assert.deepEqual([got.status, got.ours], [403, 'forbidden'])
+  }
+})
+
+test("a definition's headers and query are added; what the caller forces by prefix wins", async () => {
+  const extra = await world.connect('own-extra')
+  const headers = naming(world, extra, 'own-extra')
+  await call('/proxy/a', headers)
+  await call('/proxy/a?', headers)
+  await call('/proxy/a?b=1', { ...headers, 'X-Set': 'caller', X_Set: 'twin', 'Nango-Proxy-X-Where': 'forced' })
+  const [plain, bare, both] = world.upstream.arrived
+  assert.deepEqual(
+    [plain!.url, bare!.url, both!.url],
+    ['/a?api-version=7%20%26%208', '/a?api-version=7%20%26%208', '/a?b=1&api-version=7%20%26%208'],
+  )
+  assert.equal(plain!.headers['x-set'], 'by provider')
+  assert.equal(plain!.headers['x-where'], world.upstream.url)
+  assert.equal(plain!.headers['x-unknown'], undefined)
+  assert.equal(both!.headers['x-set'], 'by provider')
+  assert.equal(both!.headers.x_set, undefined)
+  assert.equal(both!.headers['x-where'], 'forced')
+})
