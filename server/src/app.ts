@@ -15,10 +15,14 @@ import { announceChange, readSetting } from './account/store.ts'
 import type { Config } from './config.ts'
 import { connectRoutes } from './connect/routes.ts'
 import { findSessionCaller } from './connect/store.ts'
-import { type Connections, createConnections } from './connection/live.ts'
+import { type Connections, createConnections, holderOf } from './connection/live.ts'
 import { connectionRoutes } from './connection/routes.ts'
-import { createCredentials } from './credential/fresh.ts'
+import { type Credentials, createCredentials } from './credential/fresh.ts'
+import { openJournal } from './credential/journal.ts'
+import { revokeTokens } from './credential/revoke.ts'
+import { createCredentialStore, readEpoch } from './credential/store.ts'
 import { checkTiming, defaultTiming, shutdownGrace, type Timing } from './credential/timing.ts'
+import { watchIntents } from './credential/watch.ts'
 import { dashboardRoutes } from './dashboard/routes.ts'
 import { startEmbedded } from './db/embedded.ts'
 import { migrate } from './db/migrate.ts'
@@ -28,12 +32,15 @@ import { Failure } from './errors.ts'
 import { api, type Guard, jsonOnly, limitBody, onError, onNotFound } from './http/api.ts'
 import { type Listening, listen } from './http/server.ts'
 import { integrationRoutes } from './integration/routes.ts'
+import { findIntegrationById } from './integration/store.ts'
 import type { Log } from './lib/log.ts'
 import type { Secret } from './lib/secret.ts'
+import { systemClock } from './lib/time.ts'
 import { createEgress } from './net/egress.ts'
 import { loadCatalogue } from './provider/catalogue.ts'
 import { providerRoutes } from './provider/routes.ts'
 import { createProxy, isProxied } from './proxy/routes.ts'
+import type { Clock, Db } from './seams.ts'
 import { readKeyFile, writeKeyFile } from './vault/key-file.ts'
 import { createVault } from './vault/vault.ts'
 
@@ -66,20 +73,53 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     const egress = createEgress({ rules: config.egressAllow })
     closers.push(() => egress.close())
 
-    const now = () => performance.now()
-    const node = `${hostname()}:${process.pid}:${randomUUID().slice(0, 8)}`
-    const stores = { db, vault, keyedHash, now, timing }
+    const clock = systemClock
+    const stores = { db, vault, keyedHash, clock, timing }
+    const epoch = await followEpoch(db, clock)
+    const journal = await openJournal(config.dataDir, vault, log)
+    closers.push(() => journal.close())
     const connections = createConnections({ ...stores, catalogue })
-    const credentials = createCredentials({ ...stores, egress, log, node, onRenewed: connections.renewed })
+    const refreshing = { egress, clock, timing, log }
+    const credentials = createCredentials({
+      ...refreshing,
+      store: createCredentialStore(stores),
+      journal,
+      watch: watchIntents(clock, timing.quiet),
+      node: `${hostname()}:${process.pid}:${randomUUID().slice(0, 8)}`,
+      epoch: epoch.current,
+      revoke: (holder, known, tokens) => revokeTokens(refreshing, holder, known, tokens),
+      onRenewed: connections.renewed,
+      holderOf: async id => {
+        const integration = await findIntegrationById(stores, id)
+        return integration && holderOf(catalogue, integration).holder
+      },
+    })
     closers.push(() => credentials.drain())
+    closers.push(every(timing.sweep, log, () => credentials.sweep()))
     const callers = createCallers({ db, keyedHash, findSession: token => findSessionCaller(stores, token) })
-    const unlisten = await followChanges(database, connections, callers)
-    closers.push(unlisten)
+    const catchUp = async () => {
+      // What the journal holds from another history of the database may be missing there: offered again, and asked about before use.
+      const retained = (await epoch.changed()) ? await journal.retained() : []
+      await credentials.replay(undefined, retained)
+    }
+    closers.push(await followChanges(database, connections, callers, credentials, catchUp))
+    void catchUp().catch(error => log.error({ reason: String(error) }, 'the journal could not be replayed yet'))
 
     const guard: Guard = route => secured(route, callers)
     const changed = (environmentId: number) =>
       announceChange(db, environmentId).then(() => connections.forgetEnvironment(environmentId))
-    const shared = { ...stores, egress, catalogue, connections, credentials, callers, guard, log, url: config.url }
+    const shared = {
+      ...stores,
+      egress,
+      catalogue,
+      connections,
+      credentials,
+      callers,
+      guard,
+      log,
+      epoch: epoch.current,
+      url: config.url,
+    }
 
     const routes = api()
     routes.onError(onError(log))
@@ -150,18 +190,64 @@ async function encryptionKeys(config: Config, { db }: OpenDb): Promise<Secret[]>
 }
 
 /** Other servers on this database change things too; a notification may be lost with the connection, so a gap forgets everything. */
-function followChanges(database: OpenDb, connections: Connections, callers: Callers): Promise<() => Promise<void>> {
+function followChanges(
+  database: OpenDb,
+  connections: Connections,
+  callers: Callers,
+  credentials: Credentials,
+  catchUp: () => Promise<void>,
+): Promise<() => Promise<void>> {
   return database.listen('fairlead_changed', {
     onPayload: payload => {
-      const [what, id] = payload.split(' ')
-      if (what === 'credential') connections.forgetCredential(id ?? '')
+      const [what, id = ''] = payload.split(' ')
+      if (what === 'credential') {
+        connections.forgetCredential(id)
+        credentials.changed(id)
+      }
       if (what === 'environment') connections.forgetEnvironment(Number(id))
+      if (what === 'pull') void credentials.replay(id).catch(() => {})
     },
     onGap: () => {
       connections.forgetAll()
       callers.forget()
+      // Called on the loss as well as on the return; on the loss it finds no database and the return tries again.
+      void catchUp().catch(() => {})
     },
   })
+}
+
+/** Which history of the database this is, and since when this process has known it: the quiet time counts from there. */
+async function followEpoch(db: Db, clock: Clock) {
+  let current = { name: await readEpoch(db), since: clock.now() }
+  return {
+    current: () => current,
+    async changed(): Promise<boolean> {
+      const name = await readEpoch(db)
+      if (name === current.name) return false
+      current = { name, since: clock.now() }
+      return true
+    },
+  }
+}
+
+/** Calls `work` again and again, one after the other, until closed. */
+function every(ms: number, log: Log, work: () => Promise<void>): () => Promise<void> {
+  let running = Promise.resolve()
+  let busy = false
+  const timer = setInterval(() => {
+    if (busy) return
+    busy = true
+    running = work()
+      .catch(error => log.warn({ reason: String(error) }, 'a sweep failed'))
+      .finally(() => {
+        busy = false
+      })
+  }, ms)
+  timer.unref()
+  return () => {
+    clearInterval(timer)
+    return running
+  }
 }
 
 export const generatedKeysFile = (dataDir: string): string => join(dataDir, 'api-keys.txt')

@@ -56,8 +56,14 @@ export interface Egress {
   close(): Promise<void>
 }
 
-/** Milliseconds on this process's monotonic clock. A wall clock jumps, so no window, wait or lifetime is measured by one. */
-export type Now = () => number
+/** Time, handed over so that a simulation can own it. */
+export interface Clock {
+  /** Milliseconds on this process's monotonic clock. A wall clock jumps, so no window, wait or lifetime is measured by one. */
+  now(): number
+  /** Milliseconds since the epoch by the wall clock: for what a provider says in epoch time, and to notice a machine that was frozen. */
+  wall(): number
+  sleep(ms: number): Promise<void>
+}
 
 /** What a sealed value is bound to: moved to another row, column or environment it does not open (AES-GCM associated data). */
 export interface SealedPlace {

@@ -9,12 +9,12 @@ import { addConnection } from '../connection/store.ts'
 import { checkFacts } from '../credential/facts.ts'
 import type { Credentials } from '../credential/fresh.ts'
 import { codeGrant, factsOf, readTokenAnswer, type TokenSet, tokenRequest } from '../credential/kinds/oauth2-code.ts'
-import type { Holder } from '../credential/refresh.ts'
+import type { Holder, RefreshDeps } from '../credential/refresh-deps.ts'
 import { addCredential, type StoreDeps as CredentialDeps, loadCredential } from '../credential/store.ts'
 import { EgressError, Failure } from '../errors.ts'
 import { findIntegrationById, type Integration } from '../integration/store.ts'
 import type { Log } from '../lib/log.ts'
-import { redactText } from '../net/redact.ts'
+import { withhold } from '../net/redact.ts'
 import type { Catalogue } from '../provider/catalogue.ts'
 import { type ConnectionConfig, endpoint, tokenUrlOf } from '../provider/endpoint.ts'
 import type { Provider } from '../provider/schema.ts'
@@ -26,6 +26,7 @@ export interface CallbackDeps extends CredentialDeps {
   egress: Egress
   catalogue: Catalogue
   credentials: Credentials
+  epoch: RefreshDeps['epoch']
   log: Log
   url: string
 }
@@ -104,7 +105,7 @@ async function exchange(deps: CallbackDeps, holder: Holder, handshake: Handshake
       })
     })
 
-  const read = readTokenAnswer(provider, answer.status, answer.body, Date.now())
+  const read = readTokenAnswer(provider, answer.status, answer.body, deps.clock.wall())
   switch (read.kind) {
     case 'tokens':
       return read.tokens
@@ -123,9 +124,6 @@ async function exchange(deps: CallbackDeps, holder: Holder, handshake: Handshake
     }
   }
 }
-
-const withhold = (text: string, secrets: string[]): string =>
-  secrets.reduce((clean, secret) => clean.replaceAll(secret, '[redacted]'), redactText(text))
 
 /** What the provider says of the account, with every host checked before a token is sent there. */
 function accountFacts(
@@ -173,6 +171,7 @@ async function save(
         config,
         scopesRequested,
         scopesGranted: tokens.scopes ?? scopesRequested,
+        epoch: deps.epoch().name,
       },
     )
     await addConnection(tx, {

@@ -4,16 +4,17 @@
  * credential, cached, so that a call in the steady state costs no SQL.
  */
 
-import type { Holder } from '../credential/refresh.ts'
+import type { Holder } from '../credential/refresh-deps.ts'
 import type { Credential, StoreDeps } from '../credential/store.ts'
 import { loadCredential } from '../credential/store.ts'
 import { Failure } from '../errors.ts'
 import { findIntegration, type Integration } from '../integration/store.ts'
 import { createCache } from '../lib/cache.ts'
+import { singleFlight } from '../lib/single-flight.ts'
 import { minutes } from '../lib/time.ts'
 import type { Catalogue } from '../provider/catalogue.ts'
 import type { Provider } from '../provider/schema.ts'
-import { type Connection, findConnection } from './store.ts'
+import { type Connection, findConnection, markFetched } from './store.ts'
 
 export interface Live {
   connection: Connection
@@ -31,6 +32,8 @@ export interface Connections {
     connectionId: string,
     missing: 'not_found' | 'unknown_connection',
   ): Promise<Live>
+  /** Its credentials were handed out: when, for the wire's `last_fetched_at`. */
+  fetched(live: Live): Date
   /** A credential was renewed here: later calls use it at once. */
   renewed(credential: Credential): void
   forgetCredential(credentialId: string): void
@@ -51,21 +54,42 @@ export function createConnections(deps: Deps): Connections {
     cache.deleteWhere(matches)
   }
 
+  const oneAtATime = singleFlight<Live | 'no integration' | 'no connection'>()
+  const markedRecently = createCache<true>({ max: 10_000, maxAgeMs: minutes(1) })
+
+  async function read(environmentId: number, integrationKey: string, connectionId: string) {
+    const before = forgotten
+    const integration = await findIntegration(deps, environmentId, integrationKey)
+    if (!integration) return 'no integration'
+    const connection = await findConnection(deps.db, integration.id, connectionId)
+    const credential = connection && (await loadCredential(deps, connection.credentialId))
+    if (!connection || !credential) return 'no connection'
+    const live = { connection, integration, credential, ...holderOf(deps.catalogue, integration) }
+    if (forgotten === before) cache.set(nameOf(environmentId, integrationKey, connectionId), live)
+    return live
+  }
+
   return {
     async live(environmentId, integrationKey, connectionId, missing) {
-      const key = `${environmentId}\n${integrationKey}\n${connectionId}`
-      const cached = cache.get(key)
-      if (cached) return cached
-      const before = forgotten
-      const integration = await findIntegration(deps, environmentId, integrationKey)
-      if (!integration) throw new Failure('unknown_provider_config')
-      const connection = await findConnection(deps.db, integration.id, connectionId)
-      const credential = connection && (await loadCredential(deps, connection.credentialId))
-      if (!connection || !credential)
+      const name = nameOf(environmentId, integrationKey, connectionId)
+      // Two hundred callers of a connection that was just forgotten read it once. Those who come after a change read again.
+      const live =
+        cache.get(name) ??
+        (await oneAtATime(`${forgotten}\n${name}`, () => read(environmentId, integrationKey, connectionId)))
+      if (live === 'no integration') throw new Failure('unknown_provider_config')
+      if (live === 'no connection')
         throw new Failure(missing, { message: 'No connection with this id exists on this integration.' })
-      const live = { connection, integration, credential, ...holderOf(deps.catalogue, integration) }
-      if (forgotten === before) cache.set(key, live)
       return live
+    },
+
+    fetched({ connection }) {
+      connection.lastFetchedAt = new Date()
+      // Once a minute and off the path: every reader of a busy connection would wait for the same row.
+      if (!markedRecently.get(String(connection.id))) {
+        markedRecently.set(String(connection.id), true)
+        markFetched(deps.db, connection.id).catch(() => markedRecently.delete(String(connection.id)))
+      }
+      return connection.lastFetchedAt
     },
 
     renewed: credential =>
@@ -75,6 +99,9 @@ export function createConnections(deps: Deps): Connections {
     forgetAll: () => forget(() => true),
   }
 }
+
+const nameOf = (environmentId: number, integrationKey: string, connectionId: string): string =>
+  `${environmentId}\n${integrationKey}\n${connectionId}`
 
 /** The provider and OAuth client behind an integration. Throws when its provider is not in the catalogue (any more). */
 export function holderOf(catalogue: Catalogue, integration: Integration): { provider: Provider; holder: Holder } {

@@ -16,7 +16,7 @@ import { api, type Guard } from '../http/api.ts'
 import { isoOffset } from '../lib/time.ts'
 import type { Db } from '../seams.ts'
 import type { Connections } from './live.ts'
-import { type Connection, listConnections, markFetched, removeConnection } from './store.ts'
+import { type Connection, listConnections, removeConnection } from './store.ts'
 
 interface Deps {
   db: Db
@@ -59,7 +59,7 @@ export function connectionRoutes({ db, connections, credentials, guard }: Deps) 
       const renew = query.force_refresh ? credentials.forced : credentials.fresh
       credential = await renew(live.holder, credential)
     }
-    const lastFetchedAt = reveals ? await markFetched(db, live.connection.id) : live.connection.lastFetchedAt
+    const lastFetchedAt = reveals ? connections.fetched(live) : live.connection.lastFetchedAt
     return c.json(
       {
         ...commonView(live.connection),

@@ -113,12 +113,8 @@ export const addConnection = (db: Db, added: NewConnection): Promise<object[]> =
       ${added.endUser && JSON.stringify(added.endUser)}::jsonb, ${added.organization && JSON.stringify(added.organization)}::jsonb,
       ${JSON.stringify(added.tags)}::jsonb, ${added.webhookUrlOverride})`)
 
-export async function markFetched(db: Db, id: number): Promise<Date> {
-  const [row] = await db.query<{ last_fetched_at: Date }>(
-    sql`update connection set last_fetched_at = now() where id = ${id} returning last_fetched_at`,
-  )
-  return row?.last_fetched_at ?? new Date()
-}
+export const markFetched = (db: Db, id: number): Promise<object[]> =>
+  db.query(sql`update connection set last_fetched_at = now() where id = ${id}`)
 
 /** Deletes the connection and, when it was the last one on it, the grant with its sealed tokens. */
 export const removeConnection = (db: Db, connection: Connection): Promise<object[]> =>

@@ -1,14 +1,16 @@
 /**
- * Credentials: the sealed secret of a grant and its life. This room owns the table `credential`, the refresh, and the kinds of
+ * Credentials: the sealed secret of a grant and its life. This room owns the table `credential`, the journal, the refresh, and the kinds of
  * credential (pure, in `kinds/`). No URLs. Connections and the proxy ask it for a token that works now; connect asks it to store one.
  */
 import { Failure } from '../errors.ts'
 import { createCache } from '../lib/cache.ts'
 import { singleFlight } from '../lib/single-flight.ts'
-import { minutes } from '../lib/time.ts'
-import { learnLifetimeQuietly } from './lifetime.ts'
-import { type Holder, type RefreshDeps, type RefreshOutcome, refreshOnce } from './refresh.ts'
-import { type Credential, loadCredential } from './store.ts'
+import { minutes, seconds } from '../lib/time.ts'
+import { learnLifetime } from './introspect.ts'
+import type { Entry } from './journal.ts'
+import { installDecided, isAlive, type Reason, type RefreshOutcome, refreshOnce } from './refresh.ts'
+import type { Holder, RefreshDeps } from './refresh-deps.ts'
+import type { Credential } from './store.ts'
 
 export interface Credentials {
   /** A credential whose access token works as far as anybody knows. Throws `invalid_credentials`, `refresh_unavailable`, `connection_paused`. */
@@ -21,13 +23,24 @@ export interface Credentials {
   forced(holder: Holder, credential: Credential): Promise<Credential>
   /** Asks in the background when a token just stored ends. */
   learn(holder: Holder, credential: Credential): void
-  /** Waits for refreshes and questions under way. */
+  /** Looks at every unsettled presentation: watches the new ones, settles the ripe ones. Every half minute. */
+  sweep(): Promise<void>
+  /** Another process changed this credential: whoever waits for it looks again. */
+  changed(credentialId: string): void
+  /**
+   * Installs what the journal holds: on start, when the database is back, when another process asks for one credential. `retained` are
+   * decided entries whose commit a failover may have lost; their successor may be lost too, so they stay suspect.
+   */
+  replay(credentialId?: string, retained?: Entry[]): Promise<void>
+  /** No new attempt from here on; resolves when those under way have been written down. */
   drain(): Promise<void>
 }
 
-type Deps = RefreshDeps & {
+type Deps = Omit<RefreshDeps, 'draining'> & {
   /** A newer credential than a cache may hold. */
   onRenewed: (credential: Credential) => void
+  /** Undefined when the integration or its provider is gone. */
+  holderOf: (integrationId: number) => Promise<Holder | undefined>
 }
 
 interface Renewal {
@@ -35,77 +48,95 @@ interface Renewal {
   outcome: RefreshOutcome
 }
 
-export function createCredentials(deps: Deps): Credentials {
+/** How often a waiter looks by itself; a notification usually wakes it within a millisecond. */
+const pollMs = 250
+
+export function createCredentials(given: Deps): Credentials {
+  let draining = false
+  const deps = { ...given, draining: () => draining }
+  const { store, clock, timing } = deps
   const oneAtATime = singleFlight<Renewal>()
-  const background = new Set<Promise<unknown>>()
   const distrusted = createCache<number>({ max: 10_000, maxAgeMs: minutes(10) })
+  const underWay = new Set<Promise<unknown>>()
+  const waiting = wakeable()
+
   /** `drain` waits for it; whoever else awaits it hears of its failure. */
   const track = <Result>(work: Promise<Result>): Promise<Result> => {
-    const done = () => void background.delete(tracked)
+    const done = () => void underWay.delete(tracked)
     const tracked: Promise<void> = work.then(done, done)
-    background.add(tracked)
+    underWay.add(tracked)
     return work
   }
+  const inBackground = (work: Promise<unknown>, what: string) =>
+    void track(work).catch((error: Error) => deps.log.warn({ reason: error.message }, what))
 
-  const alive = (credential: Credential) => credential.aliveUntil === undefined || deps.now() < credential.aliveUntil
+  const alive = (credential: Credential) => isAlive(credential, clock)
 
   /** Callers of this process that saw the same token share one attempt; processes share it through the claim. */
-  const renew = (holder: Holder, seen: Credential, forced: boolean): Promise<Renewal> =>
+  const renew = (holder: Holder, seen: Credential, reason: Reason): Promise<Renewal> => {
+    if (draining) return Promise.resolve({ credential: seen, outcome: { kind: 'unavailable', cause: 'shutting_down' } })
     // Tracked even while a caller awaits it: the caller may hang up, and the answer must still be saved before we stop.
-    track(
-      oneAtATime(`${seen.id} ${seen.tokenVersion} ${forced}`, async () => {
-        const deadline = deps.now() + deps.timing.sendWindow + deps.timing.answer
-        const outcome = await refreshOnce(deps, holder, seen, forced)
-        for (;;) {
-          const credential = await loadCredential(deps, seen.id)
-          const moved = credential !== undefined && credential.tokenVersion > seen.tokenVersion
-          if (credential && moved) {
-            deps.onRenewed(credential)
-            void track(learnLifetimeQuietly(deps, holder, credential))
-          }
-          const waiting =
-            outcome.kind === 'not_claimed' && !moved && credential?.leaseHeld === true && deps.now() < deadline
-          if (!waiting) return { credential, outcome }
-          await new Promise(resolve => setTimeout(resolve, 100))
-        }
-      }),
-    )
+    return track(oneAtATime(`${seen.id} ${seen.tokenVersion} ${reason}`, () => attempt(holder, seen, reason)))
+  }
+
+  async function attempt(holder: Holder, seen: Credential, reason: Reason): Promise<Renewal> {
+    const deadline = clock.now() + timing.sendWindow + timing.answer
+    const outcome = await refreshOnce(deps, holder, seen, reason)
+    for (;;) {
+      const credential = await store.load(seen.id)
+      const moved = credential !== undefined && credential.tokenVersion > seen.tokenVersion
+      if (moved) {
+        deps.onRenewed(credential)
+        inBackground(learnLifetime(deps, holder, credential), 'a lifetime could not be learned')
+      }
+      const somebodyElse = outcome.kind === 'not_claimed' && !moved && credential?.leaseHeld === true
+      if (!somebodyElse || clock.now() >= deadline) return { credential, outcome }
+      await Promise.race([clock.sleep(pollMs), waiting.until(seen.id)])
+    }
+  }
 
   /** The newer credential, or the reason there is none. */
-  const renewedOrThrow = async (holder: Holder, seen: Credential, forced: boolean): Promise<Credential> => {
-    const { credential, outcome } = await renew(holder, seen, forced)
+  const renewedOrThrow = async (holder: Holder, seen: Credential, reason: Reason): Promise<Credential> => {
+    const { credential, outcome } = await renew(holder, seen, reason)
     if (credential && credential.tokenVersion > seen.tokenVersion) return credential
     if (!credential) throw new Failure('unknown_connection')
-    throw outcome.kind === 'refused' || credential.health === 'needs_reauth'
-      ? new Failure('invalid_credentials', { payload: { cause: credential.cause } })
-      : unavailable(credential.cause, credential.nextTryAt - deps.now())
+    if (outcome.kind === 'refused' || credential.health === 'needs_reauth') throw ended(credential.cause)
+    if (!alive(credential)) await store.exhaust(credential, canAsk(holder))
+    throw unavailable(credential.cause, credential.nextTryAt - clock.now())
   }
 
   const refuseUnusable = (credential: Credential) => {
     if (credential.paused) throw new Failure('connection_paused')
-    const ended = credential.health === 'needs_reauth' && (credential.aliveUntil === undefined || !alive(credential))
-    if (ended) throw new Failure('invalid_credentials', { payload: { cause: credential.cause } })
+    const dead = credential.health === 'needs_reauth' && (credential.aliveUntil === undefined || !alive(credential))
+    if (dead) throw ended(credential.cause)
+  }
+
+  /** One unsettled presentation whose quiet time is over: ask, and renew if that is how it stands. */
+  async function settle(id: string, integrationId: number): Promise<void> {
+    const [credential, holder] = await Promise.all([store.load(id), deps.holderOf(integrationId)])
+    if (!credential || !holder || credential.health === 'needs_reauth' || clock.now() < credential.nextTryAt) return
+    await renew(holder, credential, 'asked')
   }
 
   return {
     async fresh(holder, credential) {
       refuseUnusable(credential)
-      const due = credential.freshUntil !== undefined && deps.now() >= credential.freshUntil
+      const due = credential.freshUntil !== undefined && clock.now() >= credential.freshUntil
       if (!due || !credential.refreshToken) return credential
-      if (!alive(credential)) return renewedOrThrow(holder, credential, false)
+      if (!alive(credential)) return renewedOrThrow(holder, credential, 'due')
       // Still alive: nobody waits for the renewal, and nobody fails when it fails.
-      if (credential.health !== 'needs_reauth' && deps.now() >= credential.nextTryAt)
-        renew(holder, credential, false).catch((error: Error) =>
-          deps.log.warn({ credential: credential.id, reason: error.message }, 'renewal in the background failed'),
-        )
+      if (credential.health !== 'needs_reauth' && clock.now() >= credential.nextTryAt)
+        inBackground(renew(holder, credential, 'due'), 'renewal in the background failed')
       return credential
     },
 
     async renewed(holder, credential) {
       if (!credential.refreshToken || credential.health === 'needs_reauth') return undefined
       if (distrusted.get(credential.id) === credential.tokenVersion) return undefined
-      const newer = await renew(holder, credential, true).then(result => result.credential)
-      return newer && newer.tokenVersion > credential.tokenVersion ? newer : undefined
+      const { credential: newer } = await renew(holder, credential, 'access_token_dead')
+      if (newer && newer.tokenVersion > credential.tokenVersion) return newer
+      if (newer) await store.exhaust(newer, canAsk(holder))
+      return undefined
     },
 
     distrust: credential => distrusted.set(credential.id, credential.tokenVersion),
@@ -113,23 +144,59 @@ export function createCredentials(deps: Deps): Credentials {
     async forced(holder, credential) {
       if (credential.paused) throw new Failure('connection_paused')
       if (!credential.refreshToken) return credential
-      if (credential.health === 'needs_reauth')
-        throw new Failure('invalid_credentials', { payload: { cause: credential.cause } })
-      return renewedOrThrow(holder, credential, true)
+      if (credential.health === 'needs_reauth') throw ended(credential.cause)
+      return renewedOrThrow(holder, credential, 'asked')
     },
 
-    learn: (holder, credential) => void track(learnLifetimeQuietly(deps, holder, credential)),
+    learn: (holder, credential) =>
+      inBackground(learnLifetime(deps, holder, credential), 'a lifetime could not be learned'),
+
+    async sweep() {
+      const open = await store.openIntents()
+      deps.watch.saw(open.map(intent => intent.intentClaim))
+      const ripe = new Set(deps.watch.ripe())
+      for (const { id, integrationId, intentClaim } of open)
+        if (ripe.has(intentClaim) && !draining) await track(settle(id, integrationId))
+    },
+
+    changed: credentialId => waiting.wake(credentialId),
+
+    async replay(credentialId, retained = []) {
+      const wanted = (entry: Entry) => !credentialId || entry.credentialId === credentialId
+      for (const entry of deps.journal.pending().filter(wanted))
+        await track(installDecided(deps, await deps.holderOf(entry.integrationId), entry, entry, false))
+      for (const entry of retained) await track(installDecided(deps, undefined, entry, undefined, true))
+    },
 
     async drain() {
-      while (background.size > 0) await Promise.all(background)
+      draining = true
+      while (underWay.size > 0) await Promise.all(underWay)
     },
   }
 }
 
+const canAsk = ({ provider }: Holder): boolean =>
+  provider.introspection_url !== undefined && provider.introspects !== false
+
+const ended = (cause: string | null): Failure => new Failure('invalid_credentials', { payload: { cause } })
+
 function unavailable(cause: string | null, waitMs: number): Failure {
-  const seconds = Math.max(1, Math.ceil(waitMs / 1000))
-  return new Failure('refresh_unavailable', {
-    payload: { cause },
-    headers: { 'Retry-After': String(seconds) },
-  })
+  const retryAfter = Math.max(1, Math.ceil(waitMs / seconds(1)))
+  return new Failure('refresh_unavailable', { payload: { cause }, headers: { 'Retry-After': String(retryAfter) } })
+}
+
+/** Promises by name that are kept until somebody calls the name. */
+function wakeable() {
+  const sleepers = new Map<string, PromiseWithResolvers<void>>()
+  return {
+    until(name: string): Promise<void> {
+      const sleeper = sleepers.get(name) ?? Promise.withResolvers<void>()
+      sleepers.set(name, sleeper)
+      return sleeper.promise
+    },
+    wake(name: string): void {
+      sleepers.get(name)?.resolve()
+      sleepers.delete(name)
+    },
+  }
 }

@@ -1,38 +1,25 @@
 /**
- * One attempt at renewing a grant, read top to bottom: claim → dial → intent on disk → one request inside a send window →
- * install whenever the row still holds the token that was presented. Not knowing is an outcome; only a definitive verdict of the
- * provider ends a connection.
+ * One attempt at renewing a grant, read top to bottom: claim → settle any doubt → dial → intent on disk → one request inside a send
+ * window, never retried → journal → install whenever the row still holds the token that was presented. Not knowing is an outcome; only a
+ * definitive verdict of the provider ends a connection.
  */
+import type { Health } from '@fairlead/contract'
 import { EgressError, Failure } from '../errors.ts'
 import { newId } from '../lib/id.ts'
-import type { Log } from '../lib/log.ts'
-import { type ConnectionConfig, endpoint, tokenUrlOf } from '../provider/endpoint.ts'
+import { withhold } from '../net/redact.ts'
+import { endpoint, tokenUrlOf } from '../provider/endpoint.ts'
 import type { Provider, TokenErrorMeaning } from '../provider/schema.ts'
-import type { Egress } from '../seams.ts'
+import type { Clock } from '../seams.ts'
 import { checkFacts } from './facts.ts'
-import {
-  type Client,
-  factsOf,
-  readTokenAnswer,
-  refreshGrant,
-  type TokenSet,
-  tokenRequest,
-} from './kinds/oauth2-code.ts'
-import { type Credential, claim, install, intend, leaveInDoubt, refuse, type StoreDeps, withdraw } from './store.ts'
+import { introspectRefreshToken } from './introspect.ts'
+import type { Entry } from './journal.ts'
+import { factsOf, readTokenAnswer, refreshGrant, type TokenSet, tokenRequest } from './kinds/oauth2-code.ts'
+import type { Holder, RefreshDeps } from './refresh-deps.ts'
+import type { Attempt, Credential, Installed, Successor } from './store.ts'
 import { backOff } from './timing.ts'
 
-export interface RefreshDeps extends StoreDeps {
-  egress: Egress
-  log: Log
-  /** This process, for the row's reader. */
-  node: string
-}
-
-/** Whose grant it is: what `integration/` knows and a credential does not. */
-export interface Holder {
-  provider: Provider
-  client: Client
-}
+/** Why it is renewed: its end is near, somebody asked, or the provider called the access token dead. */
+export type Reason = 'due' | 'asked' | 'access_token_dead'
 
 export type RefreshOutcome =
   | { kind: 'renewed' }
@@ -43,76 +30,168 @@ export type RefreshOutcome =
 
 const maxTokenResponse = 1024 * 1024
 
-/** The caller has made sure there is a refresh token. */
+/** Provider data knows best; else what a refresh of this grant has shown; else the worst is assumed. */
+export const mayRotate = (provider: Provider, credential: Credential): boolean =>
+  provider.rotates ?? credential.rotates ?? true
+
 export async function refreshOnce(
   deps: RefreshDeps,
   holder: Holder,
   seen: Credential,
-  forced: boolean,
+  reason: Reason,
 ): Promise<RefreshOutcome> {
+  const { store, clock, timing } = deps
   const { provider, client } = holder
-  const id = newId()
-  // The caller's copy may be a minute old; from here on the row as it was claimed counts.
-  const claimed = await claim(deps, { credential: seen, claim: id }, forced)
-  if (!claimed) return { kind: 'not_claimed' }
-  const attempt = { credential: claimed, claim: id }
-  const { credential } = attempt
+  const claim = newId()
+  const rotates = mayRotate(provider, seen)
+
+  const credential = await store.claim(seen, claim, { forced: reason !== 'due', rotates, ripe: deps.watch.ripe() })
+  if (!credential) return { kind: 'not_claimed' }
+  const attempt: Attempt = { credential, claim }
+  const accessDead = reason === 'access_token_dead' || !isAlive(credential, clock)
+
   const doubt = async (cause: string): Promise<RefreshOutcome> => {
-    await leaveInDoubt(deps, attempt, cause, backOff(credential.failures))
+    await persist(deps, () => store.leaveInDoubt(attempt, cause, backOff(credential.failures)))
     return { kind: 'unavailable', cause }
   }
-  const giveBack = async (cause: string, health: Credential['health'] = credential.health): Promise<RefreshOutcome> => {
-    await withdraw(deps, attempt, health, cause, backOff(credential.failures))
+  const withdraw = async (cause: string, health: Health = credential.health): Promise<RefreshOutcome> => {
+    await persist(deps, () => store.withdraw(attempt, health, cause, backOff(credential.failures)))
     return { kind: 'unavailable', cause }
   }
 
-  let url: URL | undefined
+  const url = endpointOf(holder, credential)
+  if (typeof url === 'string') return withdraw(url)
+  if (!credential.refreshToken || !credential.fingerprint) return withdraw('no_refresh_token')
+
+  // Somebody may have presented this token before: ask what became of it, after the quiet time, and only then present it.
+  let lastTry = false
+  if (rotates && (credential.intentClaim !== null || credential.suspect || inAnotherEpoch(deps, credential))) {
+    if (inAnotherEpoch(deps, credential) && clock.now() - deps.epoch().since < timing.quiet) return withdraw('in_doubt')
+    switch (await introspectRefreshToken(deps, holder, credential, credential.refreshToken)) {
+      case 'active':
+        break
+      case 'inactive':
+        await persist(deps, () => store.markSpent(attempt))
+        return { kind: 'unavailable', cause: 'refresh_response_lost' }
+      case 'unknown':
+        return doubt('in_doubt')
+      case 'not_offered':
+        // Nobody can be asked. When the access token is dead and no journal holds a successor, one last presentation can lose nothing.
+        lastTry =
+          accessDead &&
+          !credential.lastTried &&
+          !deps.journal.pending().some(entry => entry.credentialId === credential.id)
+        if (!lastTry) return doubt('in_doubt')
+    }
+  }
+
+  const sent = { at: 0 }
+  const present = (settled: string | null) =>
+    ask(
+      deps,
+      { url, ...tokenRequest(provider, client, refreshGrant(credential.refreshToken!), credential.config) },
+      async () => {
+        const asked = clock.now()
+        const wall = clock.wall()
+        const intended = await store.intend(attempt, { node: deps.node, settled, lastTry }).catch(() => false)
+        if (!intended) return false
+        sent.at = clock.now()
+        deps.watch.own(claim)
+        // Both clocks: a machine that was frozen wakes with its monotonic one behind.
+        return sent.at - asked <= timing.sendWindow && Math.abs(clock.wall() - wall) <= timing.sendWindow
+      },
+    )
+
+  let answer = await present(credential.intentClaim)
+  // Somebody presented this token before and nobody knows what became of that: a presentation that was not processed leaves the doubt.
+  let beneath = lastTry && credential.intentClaim !== null
+  if (answer.kind === 'unanswered' && (await mayRepeat(deps, holder, attempt, sent.at))) {
+    beneath = true
+    answer = await present(claim)
+  }
+  const takeBack = beneath ? doubt : withdraw
+
+  switch (answer.kind) {
+    case 'unsent':
+      return takeBack(answer.cause)
+    case 'unanswered':
+      return rotates ? doubt('refresh_unanswered') : withdraw('refresh_unanswered')
+    case 'answered':
+      break
+  }
+  const read = readTokenAnswer(provider, answer.status, answer.body, clock.wall())
+  if (read.kind === 'tokens') return save(deps, holder, credential, read.tokens)
+  if (read.kind !== 'error') return answer.status === 429 ? takeBack('provider_busy') : doubt('refresh_unreadable')
+
+  const said = withhold(read.description, [client.secret?.reveal(), credential.refreshToken.reveal()])
+  deps.log.warn({ credential: credential.id, error: read.error, description: said }, 'refresh refused')
+  switch (meaningOf(provider, answer.status, read.error, read.description)) {
+    case 'refused':
+      await persist(deps, () => store.refuse(attempt, read.error, accessDead))
+      return { kind: 'refused', cause: read.error }
+    case 'blocked':
+      return beneath ? doubt('policy') : withdraw('policy', 'blocked_by_policy')
+    case 'later':
+      return takeBack(read.error)
+    case 'doubt':
+      return doubt('in_doubt')
+  }
+}
+
+export const isAlive = (credential: Credential, clock: Clock): boolean =>
+  credential.aliveUntil === undefined || clock.now() < credential.aliveUntil
+
+const inAnotherEpoch = (deps: RefreshDeps, credential: Credential): boolean => credential.epoch !== deps.epoch().name
+
+/** The token endpoint, or the reason there is none to ask. */
+function endpointOf({ provider }: Holder, credential: Credential): URL | string {
   try {
-    url = endpoint(provider, provider.refresh_url ?? tokenUrlOf(provider) ?? '', credential.config)
+    const source = provider.refresh_url ?? tokenUrlOf(provider)
+    return (source && endpoint(provider, source, credential.config)) || 'token_endpoint_unknown'
   } catch (failure) {
-    if (!(failure instanceof Failure)) throw failure
-    return giveBack(failure.code)
+    if (failure instanceof Failure) return failure.code
+    throw failure
   }
-  if (!url || !credential.refreshToken) return giveBack('token_endpoint_unknown')
+}
 
-  const request = tokenRequest(provider, client, refreshGrant(credential.refreshToken), credential.config)
-  let answer: Awaited<ReturnType<Egress['request']>>
+type Asked =
+  | { kind: 'answered'; status: number; body: Buffer }
+  /** Not a byte was written. */
+  | { kind: 'unsent'; cause: string }
+  | { kind: 'unanswered' }
+
+async function ask(
+  deps: RefreshDeps,
+  request: { url: URL; headers: Record<string, string>; body: string },
+  ready: () => Promise<boolean>,
+): Promise<Asked> {
   try {
-    answer = await deps.egress.request({
+    const answer = await deps.egress.request({
       method: 'POST',
-      url,
       ...request,
       deadlineMs: deps.timing.answer,
       maxBytes: maxTokenResponse,
       // Dialled first, so that between the intent and the last byte of the request there is no network wait of ours to overrun.
-      ready: async () => {
-        const asked = deps.now()
-        return (await intend(deps, attempt, deps.node)) && deps.now() - asked <= deps.timing.sendWindow
-      },
+      ready,
     })
+    return { kind: 'answered', status: answer.status, body: answer.body }
   } catch (error) {
     if (!(error instanceof EgressError)) throw error
-    deps.log.warn({ credential: credential.id, phase: error.phase, reason: error.message }, 'refresh got no answer')
-    if (error.phase === 'unanswered') return doubt('refresh_unanswered')
-    return giveBack(error.reason === 'withheld' ? 'refresh_withheld' : 'token_endpoint_unreachable')
+    deps.log.warn({ phase: error.phase, reason: error.message }, 'refresh got no answer')
+    if (error.phase === 'unanswered') return { kind: 'unanswered' }
+    return { kind: 'unsent', cause: error.reason === 'withheld' ? 'refresh_withheld' : 'token_endpoint_unreachable' }
   }
+}
 
-  const read = readTokenAnswer(provider, answer.status, answer.body, Date.now())
-  if (read.kind === 'tokens') return save(deps, provider, attempt, read.tokens, factsOf(provider, read.tokens.raw))
-  if (read.kind !== 'error') return answer.status === 429 ? giveBack('provider_busy') : doubt('refresh_unreadable')
-
-  deps.log.warn({ credential: credential.id, error: read.error, description: read.description }, 'refresh refused')
-  switch (meaningOf(provider, answer.status, read.error, read.description)) {
-    case 'refused':
-      await refuse(deps, attempt, read.error)
-      return { kind: 'refused', cause: read.error }
-    case 'blocked':
-      return giveBack('policy', 'blocked_by_policy')
-    case 'later':
-      return giveBack(read.error)
-    case 'doubt':
-      return doubt('in_doubt')
-  }
+/**
+ * A provider with a grace window lets the same living process, which knows that it read no answer, present once more within half of it,
+ * and only after introspection proved that the first request had arrived.
+ */
+async function mayRepeat(deps: RefreshDeps, holder: Holder, { credential }: Attempt, sentAt: number): Promise<boolean> {
+  const graceMs = (holder.provider.grace_seconds ?? 0) * 1000
+  if (graceMs === 0 || !credential.refreshToken) return false
+  if ((await introspectRefreshToken(deps, holder, credential, credential.refreshToken)) !== 'inactive') return false
+  return deps.clock.now() - sentAt < graceMs / 2
 }
 
 /** The provider's own table first; then what RFC 6749 §5.2 says of its codes. */
@@ -125,44 +204,90 @@ export function meaningOf(provider: Provider, status: number, error: string, des
   if (row) return row.means
   if (error === 'invalid_grant') return 'refused'
   // The client or the request is wrong, not the token: the integration must be corrected, every connection stays as it is.
-  if (
-    status === 429 ||
-    /^(invalid_client|invalid_client_id|unauthorized_client|invalid_request|invalid_scope|unsupported_grant_type)$/.test(
-      error,
+  const notTheToken =
+    /^(invalid_client|invalid_client_id|unauthorized_client|invalid_request|invalid_scope|unsupported_grant_type)$/
+  return status === 429 || notTheToken.test(error) ? 'later' : 'doubt'
+}
+
+/** The answer is this grant's only successor: on this machine's disk first, then in the database, until it says what became of it. */
+async function save(
+  deps: RefreshDeps,
+  holder: Holder,
+  credential: Credential,
+  tokens: TokenSet,
+): Promise<RefreshOutcome> {
+  // A host that is not on the provider's list is not followed; the tokens are saved all the same, they are ours.
+  const { facts, refused } = checkFacts(holder.provider, factsOf(holder.provider, tokens.raw), deps.egress)
+  if (refused.length > 0)
+    deps.log.warn(
+      { credential: credential.id, hosts: refused },
+      'a refresh named a host that is not allowed; kept the old one',
     )
-  )
-    return 'later'
-  return 'doubt'
+  const next = tokens.refreshToken ?? credential.refreshToken
+  const successor: Successor = {
+    credentialId: credential.id,
+    environmentId: credential.environmentId,
+    integrationId: credential.integrationId,
+    config: credential.config,
+    grantNumber: credential.grantNumber,
+    tokenVersion: credential.tokenVersion,
+    presented: credential.fingerprint!,
+    tokens: { ...tokens, refreshToken: next },
+    rotated: next?.reveal() !== credential.refreshToken?.reveal(),
+    facts,
+  }
+  const entry = await deps.journal.append(successor).catch((error: unknown) => {
+    deps.log.error(
+      { credential: credential.id, reason: String(error) },
+      'the journal cannot be written; installing without it',
+    )
+    return undefined
+  })
+  const installed = await installDecided(deps, holder, successor, entry, false)
+  return { kind: installed === 'installed' || installed === 'already_installed' ? 'renewed' : 'not_claimed' }
 }
 
 /**
- * The answer is here and is this grant's only successor, so it is saved until the database says what became of it;
- * a database that is away for a minute does not cost a connection. (The encrypted journal takes over from there.)
+ * INSTALL until the database has decided. Also the replay of a journal entry, on start, after the database was away, and when another
+ * process asks: the same conditions, no shortcuts.
  */
-async function save(
+export async function installDecided(
   deps: RefreshDeps,
-  provider: Provider,
-  attempt: { credential: Credential },
-  tokens: TokenSet,
-  facts: ConnectionConfig,
-): Promise<RefreshOutcome> {
-  const { credential } = attempt
-  // A host that is not on the provider's list is not followed; the tokens are saved all the same, they are ours.
-  const safe = checkFacts(provider, facts, deps.egress)
-  if (safe.refused.length > 0)
-    deps.log.warn(
-      { credential: credential.id, hosts: safe.refused },
-      'a refresh named a host that is not allowed; kept the old one',
-    )
+  holder: Holder | undefined,
+  successor: Successor,
+  entry: Entry | undefined,
+  suspect: boolean,
+): Promise<Installed> {
   for (let tries = 0; ; tries++) {
     try {
-      const installed = await install(deps, attempt, tokens, safe.facts)
-      if (installed === 'gone' || installed === 'superseded')
-        deps.log.warn({ credential: credential.id, installed }, 'a token answer came too late to be used')
-      return { kind: installed === 'installed' || installed === 'already_installed' ? 'renewed' : 'not_claimed' }
+      const installed = await deps.store.install(successor, { suspect, epoch: deps.epoch().name })
+      // Nobody will ever present these: end them at the provider, so that a deleted connection is deleted there too.
+      if (holder && (installed === 'gone' || installed === 'orphaned'))
+        await deps.revoke(holder, { ...successor.config, ...successor.facts }, successor.tokens)
+      if (installed === 'superseded')
+        deps.log.info({ credential: successor.credentialId }, 'a token answer came after another one to the same token')
+      if (entry) await deps.journal.decide(entry).catch(() => {})
+      return installed
     } catch (error) {
-      if (tries >= 60) throw error
-      await new Promise(resolve => setTimeout(resolve, 1_000))
+      // The journal keeps it for the next start.
+      if (deps.draining() && (entry || tries > 10)) throw error
+      deps.log.warn(
+        { credential: successor.credentialId, reason: String(error) },
+        'a token answer waits for the database',
+      )
+      await deps.clock.sleep(Math.min(5_000, 200 * 2 ** Math.min(tries, 6)))
+    }
+  }
+}
+
+/** What an attempt learned is written down in spite of a database that stumbles; when it stays away, the lease and the quiet time take over. */
+async function persist(deps: RefreshDeps, write: () => Promise<void>): Promise<void> {
+  for (let tries = 0; tries < 6; tries++) {
+    try {
+      return await write()
+    } catch (error) {
+      deps.log.warn({ reason: String(error) }, 'the outcome of a refresh could not be written yet')
+      await deps.clock.sleep(300 * 2 ** tries)
     }
   }
 }

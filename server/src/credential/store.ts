@@ -1,10 +1,10 @@
 import type { Health } from '@fairlead/contract'
 import type { KeyedHash } from '../account/pepper.ts'
-import { sql } from '../db/sql.ts'
+import { type Sql, sql } from '../db/sql.ts'
 import { newId } from '../lib/id.ts'
 import { Secret } from '../lib/secret.ts'
 import type { ConnectionConfig } from '../provider/endpoint.ts'
-import type { Db, Now, Vault } from '../seams.ts'
+import type { Clock, Db, Vault } from '../seams.ts'
 import type { TokenSet } from './kinds/oauth2-code.ts'
 import { margin, type Timing } from './timing.ts'
 
@@ -31,10 +31,23 @@ export interface Credential {
   scopesGranted: string[]
   /** Undefined until a refresh has shown it. */
   rotates: boolean | undefined
+  /** Counts sign-ins: an answer of an earlier one is not a successor. */
+  grantNumber: number
+  /** Keyed hash of the refresh token. */
+  fingerprint: Buffer | undefined
+  /** Its refresh token is known to be used up and nobody has the successor. */
+  spent: boolean
+  /** Its past is unsure (imported, restored): ask before presenting it. */
+  suspect: boolean
+  /** Which history of the database it was written in; a failover or a restored backup begins another. */
+  epoch: string | undefined
   health: Health
   cause: string | null
   paused: boolean
+  /** A presentation whose outcome nobody has written down yet. */
   intentClaim: string | null
+  /** The last presentation of a token nobody can ask about has been made. */
+  lastTried: boolean
   leaseHeld: boolean
   /** From here on another attempt is allowed. */
   nextTryAt: number
@@ -54,6 +67,12 @@ interface Row {
   scopes_requested: string[]
   scopes_granted: string[]
   rotates: boolean | null
+  grant_number: number
+  token_fp: Buffer | null
+  spent: boolean
+  suspect: boolean
+  db_epoch: string | null
+  last_tried: boolean
   health: Health
   cause: string | null
   paused: boolean
@@ -67,7 +86,7 @@ export interface StoreDeps {
   db: Db
   vault: Vault
   keyedHash: KeyedHash
-  now: Now
+  clock: Clock
   timing: Timing
 }
 
@@ -105,10 +124,10 @@ const sealTokens = (
 export const fingerprint = (keyedHash: KeyedHash, refreshToken: Secret | undefined): Buffer | null =>
   refreshToken ? keyedHash(`refresh token ${refreshToken.reveal()}`) : null
 
-function fromRow({ vault, now, timing }: StoreDeps, row: Row): Credential {
+function fromRow({ vault, clock, timing }: StoreDeps, row: Row): Credential {
   // The row was written by `sealTokens` alone and its seal is authenticated, so its shape is known.
   const tokens = JSON.parse(vault.open(row.sealed, place(row.environment_id, row.id))) as Sealed
-  const aliveUntil = row.left_ms === null ? undefined : now() + row.left_ms
+  const aliveUntil = row.left_ms === null ? undefined : clock.now() + row.left_ms
   return {
     id: row.id,
     environmentId: row.environment_id,
@@ -125,12 +144,18 @@ function fromRow({ vault, now, timing }: StoreDeps, row: Row): Credential {
     scopesRequested: row.scopes_requested,
     scopesGranted: row.scopes_granted,
     rotates: row.rotates ?? undefined,
+    grantNumber: row.grant_number,
+    fingerprint: row.token_fp ?? undefined,
+    spent: row.spent,
+    suspect: row.suspect,
+    epoch: row.db_epoch ?? undefined,
+    lastTried: row.last_tried,
     health: row.health,
     cause: row.cause,
     paused: row.paused,
     intentClaim: row.intent_claim,
     leaseHeld: row.lease_held === true,
-    nextTryAt: now() + (row.back_off_ms ?? 0),
+    nextTryAt: clock.now() + (row.back_off_ms ?? 0),
     failures: row.failures,
   }
 }
@@ -147,6 +172,16 @@ export async function loadCredential(deps: StoreDeps, id: string): Promise<Crede
   return row && fromRow(deps, row)
 }
 
+/**
+ * The name of the database's history: its timeline, which a failover moves, and a number the operator bumps after restoring a backup.
+ * Rows written in another history may have lost what came after them.
+ */
+export async function readEpoch(db: Db): Promise<string> {
+  const [row] = await db.query<{ timeline: number; restored: number }>(sql`
+    select (select timeline_id from pg_control_checkpoint()) as timeline, (select restored from history) as restored`)
+  return `${row!.timeline}.${row!.restored}`
+}
+
 export interface NewCredential {
   environmentId: number
   integrationId: number
@@ -154,6 +189,7 @@ export interface NewCredential {
   config: ConnectionConfig
   scopesRequested: string[]
   scopesGranted: string[]
+  epoch: string
 }
 
 /**
@@ -162,16 +198,16 @@ export interface NewCredential {
  */
 export async function addCredential(deps: StoreDeps, added: NewCredential): Promise<string> {
   const { db, vault, keyedHash } = deps
-  const { environmentId, integrationId, tokens, config, scopesRequested, scopesGranted } = added
+  const { environmentId, integrationId, tokens, config, scopesRequested, scopesGranted, epoch } = added
   const print = fingerprint(keyedHash, tokens.refreshToken)
   for (;;) {
     const id = newId()
     const fresh = await db.query(sql`
       insert into credential (id, environment_id, integration_id, kind, config, scopes_requested, scopes_granted, token_fp, sealed,
-        obtained_at, expires_at)
+        obtained_at, expires_at, db_epoch)
       values (${id}, ${environmentId}, ${integrationId}, 'oauth2-code', ${JSON.stringify(config)}::jsonb, ${scopesRequested},
         ${scopesGranted}, ${print}, ${sealTokens(vault, environmentId, id, tokens, tokens.refreshToken)}, clock_timestamp(),
-        clock_timestamp() + ${tokens.lifeMs ?? null}::float8 * interval '1 millisecond')
+        clock_timestamp() + ${tokens.lifeMs ?? null}::float8 * interval '1 millisecond', ${epoch})
       on conflict (integration_id, token_fp) where gone_at is null and token_fp is not null do nothing
       returning id`)
     if (fresh.length > 0) return id
@@ -185,6 +221,7 @@ export async function addCredential(deps: StoreDeps, added: NewCredential): Prom
           token_version = token_version + 1, obtained_at = clock_timestamp(),
           expires_at = clock_timestamp() + ${tokens.lifeMs ?? null}::float8 * interval '1 millisecond',
           config = config || ${JSON.stringify(config)}::jsonb, scopes_requested = ${scopesRequested}, scopes_granted = ${scopesGranted},
+          grant_number = grant_number + 1, db_epoch = ${epoch}, last_tried = false,
           spent = false, suspect = false, health = 'active', cause = null, next_try_at = null, failures = 0,
           claim_id = null, lease_until = null, intent_claim = null, intent_at = null, intent_node = null
         where id = ${known.id} returning id)
@@ -193,161 +230,232 @@ export async function addCredential(deps: StoreDeps, added: NewCredential): Prom
   }
 }
 
-// Every statement below is one of the refresh protocol's: autocommit, and idempotent or fenced by lineage.
-// `token_version` moves only when tokens are installed; times are the database's clock_timestamp().
+/** An answer of the provider, with everything its installation needs: nothing of it is read from a row that may have moved on. */
+export interface Successor {
+  credentialId: string
+  environmentId: number
+  integrationId: number
+  /** What is known of the account: decides where these tokens are revoked, should nobody hold them. */
+  config: ConnectionConfig
+  grantNumber: number
+  /** The token that was presented: its version and its fingerprint. */
+  tokenVersion: number
+  presented: Buffer
+  /** Its refresh token is the one to present next: the new one, or the old one when none came back. */
+  tokens: TokenSet
+  rotated: boolean
+  facts: ConnectionConfig
+}
 
-interface Attempt {
+export type Installed =
+  | 'installed'
+  /** By our own earlier statement, whose acknowledgement was lost. */
+  | 'already_installed'
+  /** Another answer to the same token was first. */
+  | 'superseded'
+  /** The owner has signed in again since: these tokens belong to a grant nobody holds any more. */
+  | 'orphaned'
+  /** Deleted, or killed. */
+  | 'gone'
+
+/** One attempt at a refresh: the row as it was claimed. */
+export interface Attempt {
   credential: Credential
   claim: string
 }
 
 /**
- * CLAIM. Takes the lease for one attempt. The answer is the row as it is now, because the caller's copy may be a cached one;
- * undefined when somebody else holds the lease, the token moved on, or an open question about a rotating token forbids presenting it.
+ * The statements of the refresh protocol. Each is one autocommit statement, idempotent or fenced by lineage; `token_version` moves only
+ * when tokens are installed; instants are the database's clock_timestamp(). The simulation runs the engine on a twin of this in memory,
+ * and one table of cases holds both to the same answers.
  */
-export async function claim(
-  deps: StoreDeps,
-  { credential, claim }: Attempt,
-  forced: boolean,
-): Promise<Credential | undefined> {
-  const [row] = await deps.db.query<Row>(sql`
-    with claimed as (
-      update credential set claim_id = ${claim},
-        lease_until = clock_timestamp() + ${deps.timing.lease}::float8 * interval '1 millisecond'
-      where id = ${credential.id} and token_version = ${credential.tokenVersion}
-        and gone_at is null and not paused and not spent and health <> 'needs_reauth'
-        and (lease_until is null or lease_until < clock_timestamp())
-        and (next_try_at is null or next_try_at < clock_timestamp())
-        and (${forced} or expires_at is null or expires_at < clock_timestamp() + ${marginOf(credential)}::float8 * interval '1 millisecond')
-        and (intent_claim is null or rotates is false)
-      returning *)
-    select *,
-      extract(epoch from expires_at - obtained_at)::float8 * 1000 as life_ms,
-      extract(epoch from expires_at - clock_timestamp())::float8 * 1000 as left_ms,
-      lease_until > clock_timestamp() as lease_held,
-      extract(epoch from next_try_at - clock_timestamp())::float8 * 1000 as back_off_ms
-    from claimed`)
-  return row && fromRow(deps, row)
+export interface CredentialStore {
+  /** Undefined when it is gone. */
+  load(id: string): Promise<Credential | undefined>
+  /**
+   * CLAIM. Takes the lease for one attempt and answers with the row as it is now; undefined when somebody else holds the lease, the token
+   * moved on, or an unsettled intent forbids presenting it. `ripe`: intents this process has watched for the quiet time.
+   */
+  claim(
+    seen: Credential,
+    claim: string,
+    options: { forced: boolean; rotates: boolean; ripe: string[] },
+  ): Promise<Credential | undefined>
+  /** INTENT, before the first byte. `settled`: the intent that was just settled. False: stop, send nothing. */
+  intend(attempt: Attempt, options: { node: string; settled: string | null; lastTry: boolean }): Promise<boolean>
+  /** INSTALL. Whenever the row still holds what was presented, by whoever, lease or no lease. */
+  install(successor: Successor, options: { suspect: boolean; epoch: string }): Promise<Installed>
+  /**
+   * VERDICT: refused for good. By lineage, not by ownership; the tokens stay, a replay may still heal it. `accessDead`: the provider has
+   * refused the access token as well.
+   */
+  refuse(attempt: Attempt, cause: string, accessDead: boolean): Promise<void>
+  /** INACTIVE: the token was used and its answer lost. */
+  markSpent(attempt: Attempt): Promise<void>
+  /** STILL IN DOUBT: the intent stays, the old access token keeps serving. */
+  leaveInDoubt(attempt: Attempt, cause: string, backOffMs: number): Promise<void>
+  /** WITHDRAW: nothing was written, or a refusal that precedes processing came back. Also gives back a claim without an intent. */
+  withdraw(attempt: Attempt, health: Health, cause: string, backOffMs: number): Promise<void>
+  /** EXHAUSTED: the access token is dead and nothing is left to try. */
+  exhaust(credential: Credential, introspects: boolean): Promise<void>
+  /** Presentations nobody has settled, to be watched. */
+  openIntents(): Promise<{ id: string; integrationId: number; intentClaim: string }[]>
+  /** True for exactly one caller per installed token: the one that may ask the provider when it ends. */
+  askLifetimeOnce(credential: Credential): Promise<boolean>
+  saveLifetime(credential: Credential, leftMs: number): Promise<void>
 }
 
 const marginOf = ({ aliveUntil, freshUntil }: Credential): number =>
   aliveUntil === undefined || freshUntil === undefined ? 0 : aliveUntil - freshUntil
 
-/** INTENT: written before the first byte of the request. False: stop, send nothing. */
-export async function intend(
-  { db, timing }: StoreDeps,
-  { credential, claim }: Attempt,
-  node: string,
-): Promise<boolean> {
-  const rows = await db.query(sql`
-    update credential set intent_claim = ${claim}, intent_at = clock_timestamp(), intent_node = ${node}
-    where id = ${credential.id} and claim_id = ${claim} and token_version = ${credential.tokenVersion}
-      and gone_at is null and not paused
-      and lease_until > clock_timestamp() + ${timing.sendWindow + timing.answer}::float8 * interval '1 millisecond'
-      and intent_claim is not distinct from ${credential.intentClaim}
-    returning id`)
-  return rows.length > 0
+export function createCredentialStore(deps: StoreDeps): CredentialStore {
+  const { db, vault, keyedHash, timing } = deps
+  const run = async (statement: Sql): Promise<boolean> => (await db.query(statement)).length > 0
+
+  return {
+    load: id => loadCredential(deps, id),
+
+    async claim(seen, claim, { forced, rotates, ripe }) {
+      const [row] = await db.query<Row>(sql`
+        with claimed as (
+          update credential set claim_id = ${claim}, lease_until = clock_timestamp() + ${timing.lease}::float8 * interval '1 millisecond'
+          where id = ${seen.id} and token_version = ${seen.tokenVersion}
+            and gone_at is null and not paused and not spent and health <> 'needs_reauth'
+            and (lease_until is null or lease_until < clock_timestamp())
+            and (next_try_at is null or next_try_at < clock_timestamp())
+            and (${forced} or expires_at is null
+              or expires_at < clock_timestamp() + ${marginOf(seen)}::float8 * interval '1 millisecond')
+            and (intent_claim is null or not ${rotates} or (intent_claim = any (${ripe}::uuid[])
+              and intent_at < clock_timestamp() - ${timing.quiet}::float8 * interval '1 millisecond'))
+          returning *)
+        select *,
+          extract(epoch from expires_at - obtained_at)::float8 * 1000 as life_ms,
+          extract(epoch from expires_at - clock_timestamp())::float8 * 1000 as left_ms,
+          lease_until > clock_timestamp() as lease_held,
+          extract(epoch from next_try_at - clock_timestamp())::float8 * 1000 as back_off_ms
+        from claimed`)
+      return row && fromRow(deps, row)
+    },
+
+    intend: ({ credential, claim }, { node, settled, lastTry }) =>
+      run(sql`
+        update credential set intent_claim = ${claim}, intent_at = clock_timestamp(), intent_node = ${node}, last_tried = ${lastTry}
+        where id = ${credential.id} and claim_id = ${claim} and token_version = ${credential.tokenVersion}
+          and gone_at is null and not paused
+          and lease_until > clock_timestamp() + ${timing.sendWindow + timing.answer}::float8 * interval '1 millisecond'
+          and intent_claim is not distinct from ${settled}
+        returning id`),
+
+    async install(successor, { suspect, epoch }) {
+      const { credentialId, environmentId, grantNumber, tokenVersion, presented, tokens, rotated, facts } = successor
+      const print = fingerprint(keyedHash, tokens.refreshToken)
+      const sealed = sealTokens(vault, environmentId, credentialId, tokens, tokens.refreshToken)
+      const installed = await run(sql`
+        with installed as (
+          update credential set sealed = ${sealed}, token_fp = ${print}, token_version = token_version + 1,
+            obtained_at = clock_timestamp(),
+            expires_at = clock_timestamp() + ${tokens.lifeMs ?? null}::float8 * interval '1 millisecond',
+            config = config || ${JSON.stringify(facts)}::jsonb, rotates = ${rotated}, db_epoch = ${epoch},
+            scopes_granted = coalesce(${tokens.scopes ?? null}::text[], scopes_granted),
+            spent = false, suspect = ${suspect}, health = 'active', cause = null, next_try_at = null, failures = 0, last_tried = false,
+            claim_id = null, lease_until = null, intent_claim = null, intent_at = null, intent_node = null
+          where id = ${credentialId} and token_version = ${tokenVersion} and token_fp = ${presented} and gone_at is null
+          returning id)
+        select pg_notify('fairlead_changed', 'credential ' || id) from installed`)
+      if (installed) return 'installed'
+      const [row] = await db.query<{
+        token_fp: Buffer | null
+        gone: boolean
+        token_version: number
+        grant_number: number
+      }>(sql`
+        select token_fp, token_version, grant_number, gone_at is not null as gone from credential where id = ${credentialId}`)
+      if (!row || row.gone) return 'gone'
+      if (row.grant_number !== grantNumber) return 'orphaned'
+      const ours = row.token_version === tokenVersion + 1 && print !== null && row.token_fp?.equals(print)
+      return ours ? 'already_installed' : 'superseded'
+    },
+
+    async refuse({ credential }, cause, accessDead) {
+      await run(sql`
+        with refused as (
+          update credential set health = 'needs_reauth', cause = ${cause},
+            expires_at = case when ${accessDead} then least(expires_at, clock_timestamp()) else expires_at end,
+            claim_id = null, lease_until = null, intent_claim = null, intent_at = null, intent_node = null
+          where id = ${credential.id} and token_version = ${credential.tokenVersion} and token_fp = ${credential.fingerprint}
+            and gone_at is null
+          returning id)
+        select pg_notify('fairlead_changed', 'credential ' || id) from refused`)
+    },
+
+    async markSpent({ credential }) {
+      await run(sql`
+        with spent as (
+          update credential set spent = true, health = 'degraded', cause = 'refresh_response_lost',
+            claim_id = null, lease_until = null, intent_claim = null, intent_at = null, intent_node = null
+          where id = ${credential.id} and token_version = ${credential.tokenVersion} and token_fp = ${credential.fingerprint}
+            and gone_at is null
+          returning id)
+        select pg_notify('fairlead_changed', 'credential ' || id), pg_notify('fairlead_changed', 'pull ' || id) from spent`)
+    },
+
+    async leaveInDoubt({ credential, claim }, cause, backOffMs) {
+      await run(sql`
+        with doubted as (
+          update credential set health = 'degraded', cause = ${cause}, lease_until = null, claim_id = null, failures = failures + 1,
+            next_try_at = clock_timestamp() + ${backOffMs}::float8 * interval '1 millisecond'
+          where id = ${credential.id} and claim_id = ${claim} and token_version = ${credential.tokenVersion}
+          returning id)
+        select pg_notify('fairlead_changed', 'credential ' || id) from doubted`)
+    },
+
+    async withdraw({ credential, claim }, health, cause, backOffMs) {
+      await run(sql`
+        with withdrawn as (
+          update credential set health = ${health}, cause = ${cause}, failures = failures + 1,
+            next_try_at = clock_timestamp() + ${backOffMs}::float8 * interval '1 millisecond',
+            intent_at = case when intent_claim = ${claim} then null else intent_at end,
+            intent_node = case when intent_claim = ${claim} then null else intent_node end,
+            last_tried = last_tried and intent_claim is distinct from ${claim},
+            intent_claim = nullif(intent_claim, ${claim}::uuid),
+            lease_until = case when claim_id = ${claim} then null else lease_until end, claim_id = nullif(claim_id, ${claim}::uuid)
+          where id = ${credential.id} and token_version = ${credential.tokenVersion} and (claim_id = ${claim} or intent_claim = ${claim})
+          returning id)
+        select pg_notify('fairlead_changed', 'credential ' || id) from withdrawn`)
+    },
+
+    async exhaust(credential, introspects) {
+      await run(sql`
+        with exhausted as (
+          update credential set health = 'needs_reauth', cause = 'answer_lost'
+          where id = ${credential.id} and token_version = ${credential.tokenVersion} and health = 'degraded' and gone_at is null
+            and (spent or (intent_claim is not null and not ${introspects} and last_tried
+              and intent_at < clock_timestamp() - ${timing.quiet}::float8 * interval '1 millisecond'))
+          returning id)
+        select pg_notify('fairlead_changed', 'credential ' || id) from exhausted`)
+    },
+
+    async openIntents() {
+      const rows = await db.query<{ id: string; integration_id: number; intent_claim: string }>(sql`
+        select id, integration_id, intent_claim from credential
+        where intent_claim is not null and gone_at is null and not paused order by intent_at limit 10000`)
+      return rows.map(row => ({ id: row.id, integrationId: row.integration_id, intentClaim: row.intent_claim }))
+    },
+
+    askLifetimeOnce: credential =>
+      run(sql`
+        update credential set lifetime_asked = token_version
+        where id = ${credential.id} and token_version = ${credential.tokenVersion} and lifetime_asked <> token_version
+          and expires_at is null and gone_at is null
+        returning id`),
+
+    async saveLifetime(credential, leftMs) {
+      await run(sql`
+        with learned as (
+          update credential set expires_at = clock_timestamp() + ${leftMs}::float8 * interval '1 millisecond'
+          where id = ${credential.id} and token_version = ${credential.tokenVersion} and expires_at is null
+          returning id)
+        select pg_notify('fairlead_changed', 'credential ' || id) from learned`)
+    },
+  }
 }
-
-export type Installed = 'installed' | 'already_installed' | 'superseded' | 'gone'
-
-/**
- * INSTALL. Whenever the row still holds the token that was presented, by whoever, lease or no lease: the answer to token n is its
- * only possible successor. A provider that sends no new refresh token keeps the old one. Facts are merged, never overwritten by absence.
- */
-export async function install(
-  deps: StoreDeps,
-  { credential }: Pick<Attempt, 'credential'>,
-  tokens: TokenSet,
-  facts: ConnectionConfig,
-): Promise<Installed> {
-  const { db, vault, keyedHash } = deps
-  const { id, environmentId, tokenVersion } = credential
-  const kept = tokens.refreshToken ?? credential.refreshToken
-  const rotated = kept !== undefined && kept.reveal() !== credential.refreshToken?.reveal()
-  const presented = fingerprint(keyedHash, credential.refreshToken)
-  const successor = fingerprint(keyedHash, kept)
-  const sealed = sealTokens(vault, environmentId, id, tokens, kept)
-  const rows = await db.query(sql`
-    with installed as (
-      update credential set sealed = ${sealed}, token_fp = ${successor}, token_version = token_version + 1,
-        obtained_at = clock_timestamp(),
-        expires_at = clock_timestamp() + ${tokens.lifeMs ?? null}::float8 * interval '1 millisecond',
-        config = config || ${JSON.stringify(facts)}::jsonb, rotates = ${rotated},
-        scopes_granted = coalesce(${tokens.scopes ?? null}::text[], scopes_granted),
-        spent = false, suspect = false, health = 'active', cause = null, next_try_at = null, failures = 0,
-        claim_id = null, lease_until = null, intent_claim = null, intent_at = null, intent_node = null
-      where id = ${id} and token_version = ${tokenVersion} and token_fp = ${presented} and gone_at is null
-      returning id)
-    select pg_notify('fairlead_changed', 'credential ' || id) from installed`)
-  if (rows.length > 0) return 'installed'
-  const [row] = await db.query<{ token_fp: Buffer; gone: boolean; token_version: number }>(
-    sql`select token_fp, token_version, gone_at is not null as gone from credential where id = ${id}`,
-  )
-  if (!row || row.gone) return 'gone'
-  // Our own earlier statement, whose acknowledgement was lost.
-  return successor?.equals(row.token_fp) && row.token_version === tokenVersion + 1 ? 'already_installed' : 'superseded'
-}
-
-/** VERDICT: the provider refused the presented token for good. By lineage, not by ownership; the tokens stay. */
-export const refuse = ({ db, keyedHash }: StoreDeps, { credential }: Attempt, cause: string): Promise<object[]> =>
-  db.query(sql`
-    with refused as (
-      update credential set health = 'needs_reauth', cause = ${cause},
-        claim_id = null, lease_until = null, intent_claim = null, intent_at = null, intent_node = null
-      where id = ${credential.id} and token_version = ${credential.tokenVersion}
-        and token_fp = ${fingerprint(keyedHash, credential.refreshToken)} and gone_at is null
-      returning id)
-    select pg_notify('fairlead_changed', 'credential ' || id) from refused`)
-
-/** STILL IN DOUBT: nobody knows whether the token was used. The intent stays, the old access token keeps serving. */
-export const leaveInDoubt = (
-  { db }: StoreDeps,
-  { credential, claim }: Attempt,
-  cause: string,
-  backOffMs: number,
-): Promise<object[]> =>
-  db.query(sql`
-    with doubted as (
-      update credential set health = 'degraded', cause = ${cause}, lease_until = null, claim_id = null, failures = failures + 1,
-        next_try_at = clock_timestamp() + ${backOffMs}::float8 * interval '1 millisecond'
-      where id = ${credential.id} and claim_id = ${claim} and token_version = ${credential.tokenVersion}
-      returning id)
-    select pg_notify('fairlead_changed', 'credential ' || id) from doubted`)
-
-/** WITHDRAW: not a byte was written, or a refusal that precedes processing came back. */
-export const withdraw = (
-  { db }: StoreDeps,
-  { credential, claim }: Attempt,
-  health: Health,
-  cause: string | null,
-  backOffMs: number,
-): Promise<object[]> =>
-  db.query(sql`
-    with withdrawn as (
-      update credential set health = ${health}, cause = ${cause}, failures = failures + 1,
-        intent_claim = case when intent_claim = ${claim} then null else intent_claim end,
-        intent_at = case when intent_claim = ${claim} then null else intent_at end,
-        intent_node = case when intent_claim = ${claim} then null else intent_node end,
-        next_try_at = clock_timestamp() + ${backOffMs}::float8 * interval '1 millisecond', lease_until = null, claim_id = null
-      where id = ${credential.id} and claim_id = ${claim} and token_version = ${credential.tokenVersion}
-      returning id)
-    select pg_notify('fairlead_changed', 'credential ' || id) from withdrawn`)
-
-/** True for exactly one caller per installed token: the one that may ask the provider when it ends. */
-export async function askLifetimeOnce({ db }: StoreDeps, credential: Credential): Promise<boolean> {
-  const rows = await db.query(sql`
-    update credential set lifetime_asked = token_version
-    where id = ${credential.id} and token_version = ${credential.tokenVersion} and lifetime_asked <> token_version
-      and expires_at is null and gone_at is null
-    returning id`)
-  return rows.length > 0
-}
-
-export const saveLifetime = ({ db }: StoreDeps, credential: Credential, leftMs: number): Promise<object[]> =>
-  db.query(sql`
-    with learned as (
-      update credential set expires_at = clock_timestamp() + ${leftMs}::float8 * interval '1 millisecond'
-      where id = ${credential.id} and token_version = ${credential.tokenVersion} and expires_at is null
-      returning id)
-    select pg_notify('fairlead_changed', 'credential ' || id) from learned`)

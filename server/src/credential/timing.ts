@@ -17,6 +17,8 @@ export interface Timing {
   quiet: number
   /** Introspection is asked within this. */
   introspection: number
+  /** How often unsettled presentations are looked at. */
+  sweep: number
 }
 
 export const defaultTiming: Timing = {
@@ -26,6 +28,7 @@ export const defaultTiming: Timing = {
   decision: seconds(240),
   quiet: seconds(300),
   introspection: seconds(10),
+  sweep: seconds(30),
 }
 
 export const shutdownGrace = seconds(30)

@@ -4,3 +4,10 @@ export const isoOffset = (at: Date): string => at.toISOString().replace('Z', '+0
 
 export const seconds = (n: number): number => n * 1_000
 export const minutes = (n: number): number => n * 60_000
+
+/** The machine's own time, as the seam `Clock`. */
+export const systemClock = {
+  now: () => performance.now(),
+  wall: () => Date.now(),
+  sleep: (ms: number) => new Promise<void>(resolve => setTimeout(resolve, ms)),
+}

@@ -77,6 +77,10 @@ export function redactText(text: string): string {
   return shapes.reduce((redacted, [shape, replacement]) => redacted.replace(shape, replacement), text)
 }
 
+/** Text of somebody else's, fit for a log or a page: without the secrets that were sent to them, which some repeat. */
+export const withhold = (text: string, sent: (string | undefined)[]): string =>
+  sent.reduce<string>((clean, secret) => (secret ? clean.replaceAll(secret, hidden) : clean), redactText(text))
+
 /** A URL, absolute or not, fit for a log: values of secret parameters hidden in query and fragment, then by shape. */
 export function redactUrl(url: string | URL): string {
   return redactText(String(url).replace(/([?&#])([^=&#?]+)=[^&#]*/g, redactPair))

@@ -179,6 +179,16 @@ export const providerDefinition = z.strictObject({
   revocation_url: text.optional(),
   /** Member of the token response → regular expression whose named groups become connection config. */
   token_response_captures: z.record(z.string(), text).optional(),
+  /** How refresh tokens behave here. `rotates`: a refresh may bring a new one; unknown counts as yes, with reuse penalty. */
+  rotates: z.boolean().optional(),
+  /** For how long a used refresh token may be presented again; only the process that got no answer ever does. */
+  grace_seconds: z.number().positive().optional(),
+  /** Presenting a used refresh token ends every token of the grant. For people; the refresh assumes it anyway. */
+  reuse_revokes: z.boolean().optional(),
+  /** False: an introspection endpoint is there but knows nothing of refresh tokens. */
+  introspects: z.boolean().optional(),
+  /** A grant unused for this long ends. */
+  idle_limit_days: z.number().positive().optional(),
   expired_token: z.array(expiredToken).optional(),
   token_errors: z.array(tokenError).optional(),
 })

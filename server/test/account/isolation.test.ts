@@ -6,6 +6,7 @@ import { addCredential } from '../../src/credential/store.ts'
 import { defaultTiming } from '../../src/credential/timing.ts'
 import { sql } from '../../src/db/sql.ts'
 import { Secret } from '../../src/lib/secret.ts'
+import { systemClock } from '../../src/lib/time.ts'
 import { createVault } from '../../src/vault/vault.ts'
 import { testDatabase } from '../support/database.ts'
 import { type Answer, request } from '../support/fairlead.ts'
@@ -48,7 +49,7 @@ test('what belongs to another environment is answered exactly like what does not
   // A connection of prod, stored as the callback would.
   const { db } = database
   const vault = createVault([new Secret(encryptionKey)])
-  const deps = { db, vault, keyedHash: await openKeyedHash(db, vault), now: () => 0, timing: defaultTiming }
+  const deps = { db, vault, keyedHash: await openKeyedHash(db, vault), clock: systemClock, timing: defaultTiming }
   const rows = await db.query<{ id: number; environment_id: number; unique_key: string }>(sql`
     select i.id, i.environment_id, i.unique_key from integration i join environment e on e.id = environment_id where e.name = 'prod'`)
   for (const { id: integrationId, environment_id: environmentId } of rows) {
@@ -60,6 +61,7 @@ test('what belongs to another environment is answered exactly like what does not
       config: { instance_url: 'https://acme.my.salesforce.com' },
       scopesRequested: [],
       scopesGranted: [],
+      epoch: 'test',
     })
     const named = {
       connectionId: 'theirs',

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { FailInput } from '@fairlead/salesforce-simulator'
-import { readIntrospection } from '../../src/credential/lifetime.ts'
+import { readLifetime } from '../../src/credential/introspect.ts'
 import { hours, lapsed, openRoom, type Room } from './support/room.ts'
 
 const asked = (room: Room) => room.simulator.control.counters().requests.introspect ?? 0
@@ -10,8 +10,8 @@ test('the provider is asked once per token when it ends, whoever asks and howeve
   const room = await openRoom(t)
   const first = await room.connect(null)
   assert.equal(first.aliveUntil, undefined)
-  const processes = [room.credentials, room.process(), room.process()]
   for (let round = 0; round < 3; round++) {
+    const processes = [room.process(), room.process(), room.process()]
     for (const credentials of processes) credentials.learn(room.holder, round ? await room.load(first.id) : first)
     await Promise.all(processes.map(credentials => credentials.drain()))
   }
@@ -24,8 +24,9 @@ test('the provider is asked once per token when it ends, whoever asks and howeve
   // A renewed token is another token: asked once more, by the process that renewed it.
   const second = await room.credentials.fresh(room.holder, await room.age(first.id, lapsed))
   await room.credentials.drain()
-  processes[1]!.learn(room.holder, second)
-  await processes[1]!.drain()
+  const another = room.process()
+  another.learn(room.holder, second)
+  await another.drain()
   assert.equal(asked(room), 2)
   assert.ok((await room.load(first.id)).expiresAt)
 })
@@ -101,5 +102,5 @@ test('reading an introspection answer', () => {
     [200, 'null', undefined],
     [200, '', undefined],
   ]
-  for (const [status, body, left] of rows) assert.equal(readIntrospection(status, Buffer.from(body), at), left, body)
+  for (const [status, body, left] of rows) assert.equal(readLifetime(status, Buffer.from(body), at), left, body)
 })

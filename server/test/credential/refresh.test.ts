@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { addCredential, claim, install, intend } from '../../src/credential/store.ts'
+import type { TokenSet } from '../../src/credential/kinds/oauth2-code.ts'
+import { addCredential, type Credential, type Successor } from '../../src/credential/store.ts'
 import { sql } from '../../src/db/sql.ts'
 import { newId } from '../../src/lib/id.ts'
 import { Secret } from '../../src/lib/secret.ts'
@@ -217,7 +218,7 @@ test('an answer lost after the provider rotated is doubt: the spent token is nev
 })
 
 test('a provider known not to rotate is simply asked again, even by a process whose copy is old', async t => {
-  const room = await openRoom(t)
+  const room = await openRoom(t, { provider: { rotates: false } })
   const first = await room.credentials.fresh(room.holder, await room.connect(lapsed))
   const cachedElsewhere = await room.age(first.id, lapsed)
   room.simulator.control.drop({ endpoint: 'token', when: 'after' })
@@ -260,6 +261,22 @@ test('stopping waits for a renewal whose caller has gone', async t => {
   assert.equal((await room.load(old.id)).tokenVersion, 2)
 })
 
+const kept = { suspect: false, epoch: 'test' }
+
+/** The answer to presenting `credential`'s refresh token. */
+const after = (credential: Credential, tokens: TokenSet): Successor => ({
+  credentialId: credential.id,
+  environmentId: credential.environmentId,
+  integrationId: credential.integrationId,
+  config: credential.config,
+  grantNumber: credential.grantNumber,
+  tokenVersion: credential.tokenVersion,
+  presented: credential.fingerprint!,
+  tokens,
+  rotated: true,
+  facts: {},
+})
+
 test('a paused connection is neither served nor renewed, and a save does not resume it', async t => {
   const room = await openRoom(t)
   const old = await room.connect(lapsed)
@@ -270,7 +287,7 @@ test('a paused connection is neither served nor renewed, and a save does not res
   // A copy from before the pause gets as far as the claim.
   await failureOf(room.credentials.fresh(room.holder, old))
   assert.equal(room.presented(), 0)
-  assert.equal(await install(room.deps, { credential: paused }, grantOf(room).tokens, {}), 'installed')
+  assert.equal(await room.deps.store.install(after(paused, grantOf(room).tokens), kept), 'installed')
   assert.equal((await room.load(old.id)).paused, true)
 })
 
@@ -304,16 +321,18 @@ test('after a 401 on a renewed token the renewal is not repeated for it', async 
 test('an answer is installed whenever the row holds the token it was obtained with, lease or no lease', async t => {
   const room = await openRoom(t)
   const seen = await room.connect(lapsed)
-  const mine = { credential: seen, claim: newId() }
-  const claimed = await claim(room.deps, mine, false)
+  const { store } = room.deps
+  const claim = newId()
+  const claimed = await store.claim(seen, claim, { forced: false, rotates: true, ripe: [] })
   assert.ok(claimed)
-  assert.equal(await intend(room.deps, { credential: claimed, claim: mine.claim }, 'me'), true)
+  const intent = { node: 'me', settled: null, lastTry: false }
+  assert.equal(await store.intend({ credential: claimed, claim }, intent), true)
   // My lease lapses and somebody else takes over.
   await room.db.query(sql`update credential set lease_until = null, claim_id = ${newId()} where id = ${seen.id}`)
   const { tokens } = grantOf(room)
-  assert.equal(await install(room.deps, { credential: seen }, tokens, {}), 'installed')
+  assert.equal(await room.deps.store.install(after(seen, tokens), kept), 'installed')
   // The acknowledgement was lost: saying it twice changes nothing.
-  assert.equal(await install(room.deps, { credential: seen }, tokens, {}), 'already_installed')
+  assert.equal(await room.deps.store.install(after(seen, tokens), kept), 'already_installed')
   const stored = await room.load(seen.id)
   assert.deepEqual([stored.tokenVersion, stored.accessToken.reveal()], [2, tokens.accessToken.reveal()])
   assert.equal((await room.row(seen.id)).claim_id, null)
@@ -323,16 +342,16 @@ test('an answer that comes after a reconnect is superseded, and one after the en
   const room = await openRoom(t)
   const seen = await room.connect(lapsed)
   const { tokens: reconnected } = grantOf(room)
-  assert.equal(await install(room.deps, { credential: seen }, reconnected, {}), 'installed')
+  assert.equal(await room.deps.store.install(after(seen, reconnected), kept), 'installed')
   const late = grantOf(room).tokens
-  assert.equal(await install(room.deps, { credential: seen }, late, {}), 'superseded')
+  assert.equal(await room.deps.store.install(after(seen, late), kept), 'superseded')
   // Even a token that comes back to what was presented does not match another version.
   const back = { ...late, refreshToken: seen.refreshToken }
-  assert.equal(await install(room.deps, { credential: await room.load(seen.id) }, back, {}), 'installed')
-  assert.equal(await install(room.deps, { credential: seen }, late, {}), 'superseded')
+  assert.equal(await room.deps.store.install(after(await room.load(seen.id), back), kept), 'installed')
+  assert.equal(await room.deps.store.install(after(seen, late), kept), 'superseded')
   const before = await room.load(seen.id)
   await room.db.query(sql`update credential set gone_at = clock_timestamp() where id = ${seen.id}`)
-  assert.equal(await install(room.deps, { credential: before }, late, {}), 'gone')
+  assert.equal(await room.deps.store.install(after(before, late), kept), 'gone')
 })
 
 test('a claim is for one: not while leased, backed off, moved on, in doubt or over', async t => {
@@ -354,9 +373,12 @@ test('a claim is for one: not while leased, backed off, moved on, in doubt or ov
   for (const [what, statement, claimable] of rows) {
     const credential = await room.connect(lapsed)
     await room.db.query({ ...statement, text: `${statement.text} where id = '${credential.id}'` })
-    const claimed = await claim(room.deps, { credential, claim: newId() }, false)
+    const { store } = room.deps
+    const rotates = !what.includes('no rotation')
+    const claimed = await store.claim(credential, newId(), { forced: false, rotates, ripe: [] })
     assert.equal(claimed !== undefined, claimable, what)
-    if (claimed) assert.equal(await claim(room.deps, { credential, claim: newId() }, true), undefined, what)
+    const again = claimed && (await store.claim(credential, newId(), { forced: true, rotates, ripe: [] }))
+    assert.equal(again, undefined, what)
   }
 })
 
@@ -367,7 +389,14 @@ test('one grant is one row, however often and however simultaneously it is store
     room.db.transaction(tx =>
       addCredential(
         { ...room.deps, db: tx },
-        { environmentId: room.environmentId, integrationId, ...grant, scopesRequested: [], scopesGranted: [] },
+        {
+          environmentId: room.environmentId,
+          integrationId,
+          ...grant,
+          scopesRequested: [],
+          scopesGranted: [],
+          epoch: 'test',
+        },
       ),
     )
   const ids = await Promise.all([add(), add(), add(), add()])
@@ -392,6 +421,7 @@ test('one grant is one row, however often and however simultaneously it is store
     integrationId: room.integrationId,
     scopesRequested: [],
     scopesGranted: [],
+    epoch: 'test',
   }
   assert.notEqual(
     await addCredential(room.deps, { ...stored, ...lone }),

@@ -7,6 +7,12 @@ create table setting (
   sealed bytea not null
 );
 
+-- One row. Bumped by whoever restores a backup: every rotating refresh token is then asked about before it is presented again.
+create table history (
+  restored integer not null default 0
+);
+insert into history default values;
+
 create table environment (
   id integer generated always as identity primary key,
   name text not null unique check (name ~ '^[a-z0-9_-]+$'),
@@ -51,6 +57,8 @@ create table credential (
 
   -- moved by installing tokens, and by nothing else
   token_version integer not null default 1,
+  -- moved by a new sign-in only: tells a late answer of this grant from one of a grant before
+  grant_number integer not null default 1,
   token_fp bytea,
   sealed bytea,
   obtained_at timestamptz not null default now(),
@@ -66,6 +74,8 @@ create table credential (
   intent_claim uuid,
   intent_at timestamptz,
   intent_node text,
+  -- the one presentation that is allowed when nobody can be asked and nothing is left to lose was made
+  last_tried boolean not null default false,
   next_try_at timestamptz,
   failures integer not null default 0,
 
@@ -79,6 +89,7 @@ create table credential (
   db_epoch text,
   created_at timestamptz not null default now()
 );
+create index credential_open_intent on credential (intent_at) where intent_claim is not null and gone_at is null;
 -- One grant has one owner of its refresh token.
 create unique index credential_one_grant on credential (integration_id, token_fp) where gone_at is null and token_fp is not null;
 

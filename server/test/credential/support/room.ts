@@ -11,15 +11,25 @@ import { type Simulator, startSimulator } from '@fairlead/salesforce-simulator'
 import { openKeyedHash } from '../../../src/account/pepper.ts'
 import { addEnvironment, listEnvironments } from '../../../src/account/store.ts'
 import { type Credentials, createCredentials } from '../../../src/credential/fresh.ts'
+import { openJournal } from '../../../src/credential/journal.ts'
 import { factsOf, readTokenAnswer, type TokenSet } from '../../../src/credential/kinds/oauth2-code.ts'
-import type { Holder, RefreshDeps } from '../../../src/credential/refresh.ts'
-import { addCredential, type Credential, loadCredential } from '../../../src/credential/store.ts'
+import type { Holder } from '../../../src/credential/refresh-deps.ts'
+import { revokeTokens } from '../../../src/credential/revoke.ts'
+import {
+  addCredential,
+  type Credential,
+  createCredentialStore,
+  loadCredential,
+  type StoreDeps,
+} from '../../../src/credential/store.ts'
 import { defaultTiming } from '../../../src/credential/timing.ts'
+import { watchIntents } from '../../../src/credential/watch.ts'
 import { sql } from '../../../src/db/sql.ts'
 import { Failure } from '../../../src/errors.ts'
 import { addIntegration } from '../../../src/integration/store.ts'
 import { newId } from '../../../src/lib/id.ts'
 import { Secret } from '../../../src/lib/secret.ts'
+import { systemClock } from '../../../src/lib/time.ts'
 import { parseEgressAllow } from '../../../src/net/allow.ts'
 import { createEgress } from '../../../src/net/egress.ts'
 import { loadCatalogue } from '../../../src/provider/catalogue.ts'
@@ -27,17 +37,23 @@ import type { Provider } from '../../../src/provider/schema.ts'
 import { createVault } from '../../../src/vault/vault.ts'
 import { type TestDatabase, testDatabase } from '../../support/database.ts'
 
+/** Everything but what each process of the room has for itself. */
+export type RoomDeps = StoreDeps & Omit<Parameters<typeof createCredentials>[0], 'watch' | 'onRenewed'>
+
+const epoch = 'test'
+
 export interface Room {
   simulator: Simulator
   db: TestDatabase['db']
-  deps: RefreshDeps
+  databaseUrl: string
+  deps: RoomDeps
   holder: Holder
   environmentId: number
   integrationId: number
   credentials: Credentials
   /** What was handed to caches, newest last. */
   renewed: Credential[]
-  process(deps?: Partial<RefreshDeps>): Credentials
+  process(deps?: Partial<RoomDeps>): Credentials
   /** Stores a grant of a fresh approval. `leftMs`: how long its two-hour access token has left; null: nobody knows. */
   connect(leftMs?: number | null): Promise<Credential>
   load(id: string): Promise<Credential>
@@ -46,13 +62,14 @@ export interface Room {
   /** The back-off is over. */
   letTry(id: string): Promise<Credential>
   row(id: string): Promise<{ intent_claim: string | null; claim_id: string | null; lease_until: Date | null }>
+  deleteRow(id: string): Promise<void>
   /** Times a refresh token was presented. */
   presented(): number
 }
 
 /** One database for the file; every room has an integration of its own in it. */
 let database: Promise<TestDatabase> | undefined
-const encryptionKey = new Secret(randomBytes(32).toString('base64'))
+export const encryptionKey = new Secret(randomBytes(32).toString('base64'))
 
 type Test = { after(work: () => Promise<void>): void }
 
@@ -65,7 +82,7 @@ export async function openRoom(
   options: { rotation?: boolean; provider?: Partial<Provider> } = {},
 ): Promise<Room> {
   database ??= testDatabase()
-  const { db } = await database
+  const { db, url: databaseUrl } = await database
   const simulator = await startSimulator()
   const { clientId, clientSecret } = simulator.app(sandbox)
   if (options.rotation) simulator.control.setApp({ clientId, rotation: true })
@@ -96,21 +113,27 @@ export async function openRoom(
   const logged: object[] = []
   const note = (fields: object, message: string) => void logged.push({ ...fields, message })
   const log = { debug: note, info: note, warn: note, error: note }
-  const deps: RefreshDeps = {
-    db,
-    vault,
-    keyedHash,
-    now: () => performance.now(),
-    timing: defaultTiming,
+  const stores = { db, vault, keyedHash, clock: systemClock, timing: defaultTiming }
+  const journalFolder = mkdtempSync(join(tmpdir(), 'fairlead-journal-'))
+  const journal = await openJournal(journalFolder, vault, log)
+  const deps: RoomDeps = {
+    ...stores,
+    store: createCredentialStore(stores),
+    journal,
     egress,
     log,
     node: 'test',
+    epoch: () => ({ name: epoch, since: 0 }),
+    revoke: (of, config, tokens) => revokeTokens({ ...stores, egress, log }, of, config, tokens),
+    // Other rooms share the database, not the simulator.
+    holderOf: async id => (id === integrationId ? holder : undefined),
   }
   const renewed: Credential[] = []
   const all: Credentials[] = []
   const room: Room = {
     simulator,
     db,
+    databaseUrl,
     deps,
     holder,
     environmentId,
@@ -118,7 +141,17 @@ export async function openRoom(
     credentials: undefined as never,
     renewed,
     process(other = {}) {
-      const made = createCredentials({ ...deps, ...other, onRenewed: credential => void renewed.push(credential) })
+      const clock = other.clock ?? deps.clock
+      const timing = other.timing ?? deps.timing
+      const watch = watchIntents(clock, timing.quiet)
+      const store = createCredentialStore({ ...stores, timing })
+      const made = createCredentials({
+        ...deps,
+        store,
+        watch,
+        ...other,
+        onRenewed: credential => void renewed.push(credential),
+      })
       all.push(made)
       return made
     },
@@ -129,6 +162,7 @@ export async function openRoom(
         ...grantOf(room),
         scopesRequested: ['api', 'refresh_token'],
         scopesGranted: ['api', 'refresh_token'],
+        epoch,
       })
       return room.age(id, leftMs)
     },
@@ -152,6 +186,9 @@ export async function openRoom(
       const [row] = await db.query<Awaited<ReturnType<Room['row']>>>(sql`select * from credential where id = ${id}`)
       return row!
     },
+    async deleteRow(id) {
+      await db.query(sql`update credential set gone_at = clock_timestamp() where id = ${id}`)
+    },
     presented: () => simulator.control.counters().grants.refresh_token ?? 0,
   }
   room.credentials = room.process()
@@ -160,6 +197,8 @@ export async function openRoom(
     await Promise.all(all.map(credentials => credentials.drain()))
     await simulator.close()
     await egress.close()
+    await journal.close()
+    rmSync(journalFolder, { recursive: true })
     // Whatever a test broke: no token, and no client secret, in the log.
     const text = JSON.stringify(logged)
     for (const { refreshToken } of simulator.control.state().grants) assert.ok(!text.includes(refreshToken))

@@ -1,0 +1,86 @@
+/** Asking the provider about a token (RFC 7662): when an access token ends, once per token; and what became of a refresh token. */
+import type { Secret } from '../lib/secret.ts'
+import { endpoint } from '../provider/endpoint.ts'
+import { tokenRequest } from './kinds/oauth2-code.ts'
+import type { Holder, RefreshDeps } from './refresh-deps.ts'
+import type { Credential } from './store.ts'
+
+type AskDeps = Pick<RefreshDeps, 'egress' | 'timing' | 'clock'>
+
+/** Undefined where the provider offers it not. Throws what the egress throws. */
+async function introspect(
+  deps: AskDeps,
+  { provider, client }: Holder,
+  credential: Credential,
+  token: Secret,
+  hint: 'access_token' | 'refresh_token',
+): Promise<{ status: number; body: Buffer } | undefined> {
+  const url = provider.introspection_url && endpoint(provider, provider.introspection_url, credential.config)
+  if (!url || provider.introspects === false) return undefined
+  const asForm = { ...provider, token_params: {}, body_format: 'form' as const }
+  const request = tokenRequest(asForm, client, { token: token.reveal(), token_type_hint: hint }, credential.config)
+  return deps.egress.request({
+    method: 'POST',
+    url,
+    ...request,
+    deadlineMs: deps.timing.introspection,
+    maxBytes: 64 * 1024,
+  })
+}
+
+function readAnswer(status: number, body: Buffer): { active?: unknown; exp?: unknown } | undefined {
+  if (status !== 200) return undefined
+  try {
+    const answer: unknown = JSON.parse(body.toString('utf8'))
+    return typeof answer === 'object' && answer !== null ? answer : undefined
+  } catch {
+    return undefined
+  }
+}
+
+/**
+ * What became of a refresh token that may have been presented. An error is `unknown`, never `inactive`: `inactive` makes a connection wait
+ * for a successor that may not exist.
+ */
+export async function introspectRefreshToken(
+  deps: AskDeps,
+  holder: Holder,
+  credential: Credential,
+  token: Secret,
+): Promise<'active' | 'inactive' | 'unknown' | 'not_offered'> {
+  try {
+    const answer = await introspect(deps, holder, credential, token, 'refresh_token')
+    if (!answer) return 'not_offered'
+    const active = readAnswer(answer.status, answer.body)?.active
+    return active === true ? 'active' : active === false ? 'inactive' : 'unknown'
+  } catch {
+    return 'unknown'
+  }
+}
+
+/** How long an access token has left. `active: false` proves nothing here: a token just issued may not be known everywhere yet. */
+export function readLifetime(status: number, body: Buffer, wallNow: number): number | undefined {
+  const answer = readAnswer(status, body)
+  const leftMs = Number(answer?.exp) * 1000 - wallNow
+  return answer?.active === true && leftMs > 0 ? leftMs : undefined
+}
+
+/**
+ * Learns when an access token ends, once per token and never on the path of a call. An error is not an end: the token then serves until a
+ * call is refused.
+ */
+export async function learnLifetime(
+  deps: AskDeps & Pick<RefreshDeps, 'store' | 'log'>,
+  holder: Holder,
+  credential: Credential,
+): Promise<void> {
+  if (credential.expiresAt !== null || !holder.provider.introspection_url) return
+  try {
+    if (!(await deps.store.askLifetimeOnce(credential))) return
+    const answer = await introspect(deps, holder, credential, credential.accessToken, 'access_token')
+    const leftMs = answer && readLifetime(answer.status, answer.body, deps.clock.wall())
+    if (leftMs !== undefined) await deps.store.saveLifetime(credential, leftMs)
+  } catch (error) {
+    deps.log.info({ credential: credential.id, reason: (error as Error).message }, 'could not learn when a token ends')
+  }
+}

@@ -1,0 +1,261 @@
+/**
+ * The journal: token answers on this machine's disk before the database hears of them. A refresh token that was used up has exactly one
+ * successor; between the provider's answer and the database's commit it exists here alone, sealed and fsynced.
+ *
+ * One file per process, `journal/<uuid>.log`, append only, a line per record:
+ *   e <entry> <environment> <credential> <version> <base64 sealed>     an answer, obtained by presenting token <version>
+ *   d <entry> <epoch ms>                                               decided: installed, superseded or gone
+ * A torn last line is a record that was never acknowledged. Installing is fenced by lineage, so replaying an entry twice, or one that
+ * another process decided, changes nothing: every process reads every file in the folder, none needs to know whose it was.
+ * Decided entries stay for seven days, because a failover may lose the commit that they became; they are read from disk when one did.
+ */
+import { type FileHandle, mkdir, open, readdir, readFile, stat, unlink } from 'node:fs/promises'
+import { join } from 'node:path'
+import { newId } from '../lib/id.ts'
+import type { Log } from '../lib/log.ts'
+import { Secret } from '../lib/secret.ts'
+import type { ConnectionConfig } from '../provider/endpoint.ts'
+import type { Vault } from '../seams.ts'
+import type { Successor } from './store.ts'
+
+export interface Entry extends Successor {
+  id: string
+}
+
+export interface Journal {
+  /** On disk when it resolves. Rejects when the disk refuses (full, gone). */
+  append(successor: Successor): Promise<Entry>
+  /** The database has spoken: it was installed, superseded, or its row is gone. */
+  decide(entry: Entry): Promise<void>
+  /** What is not decided yet, oldest version first. */
+  pending(): Entry[]
+  /** What was decided within the last seven days, oldest version first. Read from disk. */
+  retained(): Promise<Entry[]>
+  close(): Promise<void>
+}
+
+const retentionMs = 7 * 24 * 3600 * 1000
+/** A file is closed at this size, so that old answers can go without rewriting new ones. */
+const fileBytes = 16 * 1024 * 1024
+/** About 400,000 answers; beyond it the oldest decided files go early. */
+const folderBytes = 1024 * 1024 * 1024
+
+const place = (environmentId: number, credentialId: string) => ({
+  table: 'journal',
+  column: 'entry',
+  environment: environmentId,
+  row: credentialId,
+})
+
+interface Sealed {
+  presented: string
+  access_token: string
+  refresh_token?: string
+  token_type: string
+  life_ms?: number
+  scopes?: string[]
+  raw: Record<string, unknown>
+  rotated: boolean
+  integration: number
+  grant_number: number
+  config: ConnectionConfig
+  facts: ConnectionConfig
+}
+
+function seal(vault: Vault, successor: Successor): string {
+  const { tokens, environmentId, credentialId } = successor
+  const sealed: Sealed = {
+    presented: successor.presented.toString('base64'),
+    rotated: successor.rotated,
+    integration: successor.integrationId,
+    grant_number: successor.grantNumber,
+    config: successor.config,
+    facts: successor.facts,
+    access_token: tokens.accessToken.reveal(),
+    ...(tokens.refreshToken && { refresh_token: tokens.refreshToken.reveal() }),
+    token_type: tokens.tokenType,
+    ...(tokens.lifeMs !== undefined && { life_ms: tokens.lifeMs }),
+    ...(tokens.scopes && { scopes: tokens.scopes }),
+    raw: tokens.raw,
+  }
+  return vault.seal(JSON.stringify(sealed), place(environmentId, credentialId)).toString('base64')
+}
+
+/** Written by `seal` alone and authenticated, so its shape is known. */
+function unseal(vault: Vault, line: EntryLine): Entry {
+  const { id, environmentId, credentialId, tokenVersion } = line
+  const sealed = JSON.parse(
+    vault.open(Buffer.from(line.sealed, 'base64'), place(environmentId, credentialId)),
+  ) as Sealed
+  return {
+    id,
+    credentialId,
+    environmentId,
+    tokenVersion,
+    presented: Buffer.from(sealed.presented, 'base64'),
+    rotated: sealed.rotated,
+    integrationId: sealed.integration,
+    grantNumber: sealed.grant_number,
+    config: sealed.config,
+    tokens: {
+      accessToken: new Secret(sealed.access_token),
+      refreshToken: sealed.refresh_token === undefined ? undefined : new Secret(sealed.refresh_token),
+      tokenType: sealed.token_type,
+      lifeMs: sealed.life_ms,
+      scopes: sealed.scopes,
+      raw: sealed.raw,
+    },
+    facts: sealed.facts,
+  }
+}
+
+interface EntryLine {
+  id: string
+  environmentId: number
+  credentialId: string
+  tokenVersion: number
+  sealed: string
+}
+
+const entryLine = /^e (\S+) (\d+) (\S+) (\d+) ([A-Za-z0-9+/=]+)$/
+const decidedLine = /^d (\S+) (\d+)$/
+
+/** Whole lines only: what follows the last newline was never acknowledged. */
+function readLines(text: string): { entries: EntryLine[]; decided: Map<string, number> } {
+  const entries: EntryLine[] = []
+  const decided = new Map<string, number>()
+  for (const line of text.slice(0, text.lastIndexOf('\n') + 1).split('\n')) {
+    const [, id, environment, credentialId, version, sealed] = entryLine.exec(line) ?? []
+    if (id && credentialId && sealed)
+      entries.push({ id, environmentId: Number(environment), credentialId, tokenVersion: Number(version), sealed })
+    const [, entry, at] = decidedLine.exec(line) ?? []
+    if (entry) decided.set(entry, Number(at))
+  }
+  return { entries, decided }
+}
+
+export async function openJournal(dataDir: string, vault: Vault, log: Log): Promise<Journal> {
+  const folder = join(dataDir, 'journal')
+  await mkdir(folder, { recursive: true, mode: 0o700 })
+
+  const readFolder = async () => {
+    const names = (await readdir(folder)).filter(name => name.endsWith('.log'))
+    const files = await Promise.all(
+      names.map(async name => ({
+        name,
+        ...readLines(await readFile(join(folder, name), 'utf8')),
+        stat: await stat(join(folder, name)),
+      })),
+    )
+    const decided = new Map(files.flatMap(file => [...file.decided]))
+    return { files, decided }
+  }
+
+  /** A line that does not open (a damaged disk, a key that was taken away) must not keep the server from starting. */
+  const opened = (lines: EntryLine[]): Entry[] =>
+    lines.flatMap(line => {
+      try {
+        return [unseal(vault, line)]
+      } catch (error) {
+        log.error(
+          { entry: line.id, credential: line.credentialId, reason: String(error) },
+          'a journal entry cannot be opened',
+        )
+        return []
+      }
+    })
+
+  const { files, decided } = await readFolder()
+  const left = files.flatMap(file => file.entries).filter(line => !decided.has(line.id))
+  const undecided = new Map(opened(left).map(entry => [entry.id, entry]))
+  await sweep(folder, files, decided)
+
+  let file: FileHandle | undefined
+  let written = 0
+  let queue: { text: string; done: () => void; failed: (error: unknown) => void }[] = []
+  let flushing: Promise<void> | undefined
+
+  /** Everything that arrived while the last fsync ran shares the next one. */
+  async function flush(): Promise<void> {
+    while (queue.length > 0) {
+      const batch = queue
+      queue = []
+      try {
+        const text = batch.map(record => record.text).join('')
+        file ??= await create(folder)
+        await file.appendFile(text)
+        await file.datasync()
+        written += text.length
+        for (const record of batch) record.done()
+        if (written > fileBytes) {
+          await file.close()
+          file = undefined
+          written = 0
+        }
+      } catch (error) {
+        // Half a line may stand there now; nothing is ever appended behind it.
+        await file?.close().catch(() => {})
+        file = undefined
+        written = 0
+        for (const record of batch) record.failed(error)
+      }
+    }
+    flushing = undefined
+  }
+
+  const write = (text: string): Promise<void> =>
+    new Promise((done, failed) => {
+      queue.push({ text, done, failed })
+      flushing ??= flush()
+    })
+
+  return {
+    async append(successor) {
+      const entry = { id: newId(), ...successor }
+      const { id, environmentId, credentialId, tokenVersion } = entry
+      await write(`e ${id} ${environmentId} ${credentialId} ${tokenVersion} ${seal(vault, successor)}\n`)
+      undecided.set(id, entry)
+      return entry
+    },
+    async decide(entry) {
+      undecided.delete(entry.id)
+      await write(`d ${entry.id} ${Date.now()}\n`)
+    },
+    pending: () => [...undecided.values()].sort(byVersion),
+    async retained() {
+      const { files, decided } = await readFolder()
+      const kept = files.flatMap(read => read.entries)
+      return opened(kept.filter(line => (decided.get(line.id) ?? 0) > Date.now() - retentionMs)).sort(byVersion)
+    },
+    async close() {
+      await flushing
+      await file?.close()
+    },
+  }
+}
+
+const byVersion = (a: Entry, b: Entry): number => a.tokenVersion - b.tokenVersion
+
+async function create(folder: string): Promise<FileHandle> {
+  const file = await open(join(folder, `${newId()}.log`), 'ax', 0o600)
+  const parent = await open(folder, 'r')
+  await parent.sync().finally(() => parent.close())
+  return file
+}
+
+interface ReadFile {
+  name: string
+  entries: EntryLine[]
+  stat: { mtimeMs: number; size: number }
+}
+
+/** Files whose every entry is decided go after seven days, or earlier, oldest first, when the folder grows too large. */
+async function sweep(folder: string, files: ReadFile[], decided: Map<string, number>): Promise<void> {
+  let total = files.reduce((sum, file) => sum + file.stat.size, 0)
+  for (const file of files.sort((a, b) => a.stat.mtimeMs - b.stat.mtimeMs)) {
+    const old = file.stat.mtimeMs < Date.now() - retentionMs
+    if (!file.entries.every(line => decided.has(line.id)) || (!old && total <= folderBytes)) continue
+    await unlink(join(folder, file.name))
+    total -= file.stat.size
+  }
+}

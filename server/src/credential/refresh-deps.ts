@@ -1,0 +1,34 @@
+/** What a refresh is handed: the room's own parts, so that the simulation can put others in their place. */
+import type { Log } from '../lib/log.ts'
+import type { ConnectionConfig } from '../provider/endpoint.ts'
+import type { Provider } from '../provider/schema.ts'
+import type { Clock, Egress } from '../seams.ts'
+import type { Journal } from './journal.ts'
+import type { Client, TokenSet } from './kinds/oauth2-code.ts'
+import type { CredentialStore } from './store.ts'
+import type { Timing } from './timing.ts'
+import type { IntentWatch } from './watch.ts'
+
+export interface RefreshDeps {
+  store: CredentialStore
+  journal: Journal
+  watch: IntentWatch
+  egress: Pick<Egress, 'request' | 'check'>
+  clock: Clock
+  timing: Timing
+  log: Log
+  /** This process, for the row's reader. */
+  node: string
+  /** Which history of the database this is, and since when this process has known it. */
+  epoch: () => { name: string; since: number }
+  /** Ends tokens nobody will hold: a late answer of a deleted or reconnected grant. */
+  revoke: (holder: Holder, config: ConnectionConfig, tokens: TokenSet) => Promise<void>
+  /** This process is about to stop. */
+  draining: () => boolean
+}
+
+/** Whose grant it is: what `integration/` knows and a credential does not. */
+export interface Holder {
+  provider: Provider
+  client: Client
+}
