@@ -17,6 +17,7 @@ import { connectRoutes } from './connect/routes.ts'
 import { findSessionCaller } from './connect/store.ts'
 import { type Connections, createConnections, holderOf } from './connection/live.ts'
 import { connectionRoutes } from './connection/routes.ts'
+import { type CatchUp, createCatchUp, followEpoch } from './credential/catch-up.ts'
 import { type Credentials, createCredentials } from './credential/fresh.ts'
 import { openJournal } from './credential/journal.ts'
 import { revokeTokens } from './credential/revoke.ts'
@@ -40,7 +41,6 @@ import { createEgress } from './net/egress.ts'
 import { loadCatalogue } from './provider/catalogue.ts'
 import { providerRoutes } from './provider/routes.ts'
 import { createProxy, isProxied } from './proxy/routes.ts'
-import type { Clock, Db } from './seams.ts'
 import { readKeyFile, writeKeyFile } from './vault/key-file.ts'
 import { createVault } from './vault/vault.ts'
 
@@ -75,7 +75,7 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
 
     const clock = systemClock
     const stores = { db, vault, keyedHash, clock, timing }
-    const epoch = await followEpoch(db, clock)
+    const epoch = await followEpoch(() => readEpoch(db), clock)
     const journal = await openJournal(config.dataDir, vault, log)
     closers.push(() => journal.close())
     const connections = createConnections({ ...stores, catalogue })
@@ -86,7 +86,7 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
       journal,
       watch: watchIntents(clock, timing.quiet),
       node: `${hostname()}:${process.pid}:${randomUUID().slice(0, 8)}`,
-      epoch: epoch.current,
+      epoch,
       revoke: (holder, known, tokens) => revokeTokens(refreshing, holder, known, tokens),
       onRenewed: connections.renewed,
       holderOf: async id => {
@@ -95,15 +95,11 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
       },
     })
     closers.push(() => credentials.drain())
-    closers.push(every(timing.sweep, log, () => credentials.sweep()))
+    const catching = createCatchUp({ credentials, journal, epoch })
+    closers.push(every(timing.sweep, log, catching.sweep))
     const callers = createCallers({ db, keyedHash, findSession: token => findSessionCaller(stores, token) })
-    const catchUp = async () => {
-      // What the journal holds from another history of the database may be missing there: offered again, and asked about before use.
-      const retained = (await epoch.changed()) ? await journal.retained() : []
-      await credentials.replay(undefined, retained)
-    }
-    closers.push(await followChanges(database, connections, callers, credentials, catchUp))
-    void catchUp().catch(error => log.error({ reason: String(error) }, 'the journal could not be replayed yet'))
+    closers.push(await followChanges(database, connections, callers, credentials, catching))
+    void catching.catchUp().catch(error => log.warn({ reason: String(error) }, 'the journal could not be replayed yet'))
 
     const guard: Guard = route => secured(route, callers)
     const changed = (environmentId: number) =>
@@ -117,7 +113,7 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
       callers,
       guard,
       log,
-      epoch: epoch.current,
+      epoch,
       url: config.url,
     }
 
@@ -195,7 +191,7 @@ function followChanges(
   connections: Connections,
   callers: Callers,
   credentials: Credentials,
-  catchUp: () => Promise<void>,
+  catching: CatchUp,
 ): Promise<() => Promise<void>> {
   return database.listen('fairlead_changed', {
     onPayload: payload => {
@@ -205,29 +201,15 @@ function followChanges(
         credentials.changed(id)
       }
       if (what === 'environment') connections.forgetEnvironment(Number(id))
-      if (what === 'pull') void credentials.replay(id).catch(() => {})
+      if (what === 'pull') void catching.offer(id).catch(() => {})
     },
     onGap: () => {
       connections.forgetAll()
       callers.forget()
-      // Called on the loss as well as on the return; on the loss it finds no database and the return tries again.
-      void catchUp().catch(() => {})
+      // Called on the loss as well as on the return; what fails is tried again by the return and by the next sweep.
+      void catching.catchUp().catch(() => {})
     },
   })
-}
-
-/** Which history of the database this is, and since when this process has known it: the quiet time counts from there. */
-async function followEpoch(db: Db, clock: Clock) {
-  let current = { name: await readEpoch(db), since: clock.now() }
-  return {
-    current: () => current,
-    async changed(): Promise<boolean> {
-      const name = await readEpoch(db)
-      if (name === current.name) return false
-      current = { name, since: clock.now() }
-      return true
-    },
-  }
 }
 
 /** Calls `work` again and again, one after the other, until closed. */

@@ -171,7 +171,7 @@ async function save(
         config,
         scopesRequested,
         scopesGranted: tokens.scopes ?? scopesRequested,
-        epoch: deps.epoch().name,
+        epoch: deps.epoch.current().name,
       },
     )
     await addConnection(tx, {

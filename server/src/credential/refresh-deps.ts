@@ -3,6 +3,7 @@ import type { Log } from '../lib/log.ts'
 import type { ConnectionConfig } from '../provider/endpoint.ts'
 import type { Provider } from '../provider/schema.ts'
 import type { Clock, Egress } from '../seams.ts'
+import type { Epoch } from './catch-up.ts'
 import type { Journal } from './journal.ts'
 import type { Client, TokenSet } from './kinds/oauth2-code.ts'
 import type { CredentialStore } from './store.ts'
@@ -19,8 +20,7 @@ export interface RefreshDeps {
   log: Log
   /** This process, for the row's reader. */
   node: string
-  /** Which history of the database this is, and since when this process has known it. */
-  epoch: () => { name: string; since: number }
+  epoch: Epoch
   /** Ends tokens nobody will hold: a late answer of a deleted or reconnected grant. */
   revoke: (holder: Holder, config: ConnectionConfig, tokens: TokenSet) => Promise<void>
   /** This process is about to stop. */

@@ -61,12 +61,25 @@ export async function refreshOnce(
 
   const url = endpointOf(holder, credential)
   if (typeof url === 'string') return withdraw(url)
+  try {
+    await deps.epoch.look()
+  } catch (error) {
+    deps.log.warn(
+      { credential: credential.id, reason: String(error) },
+      'the history of the database is not known just now',
+    )
+    return withdraw('database_unavailable')
+  }
   if (!credential.refreshToken || !credential.fingerprint) return withdraw('no_refresh_token')
 
   // Somebody may have presented this token before: ask what became of it, after the quiet time, and only then present it.
   let lastTry = false
-  if (rotates && (credential.intentClaim !== null || credential.suspect || inAnotherEpoch(deps, credential))) {
-    if (inAnotherEpoch(deps, credential) && clock.now() - deps.epoch().since < timing.quiet) return withdraw('in_doubt')
+  const elsewhere = inAnotherEpoch(deps, credential)
+  if (rotates && (credential.intentClaim !== null || credential.suspect || elsewhere)) {
+    const history = deps.epoch.current()
+    // A presentation that a lost commit has forgotten may still be under way: quiet since the history changed.
+    const unsettled = elsewhere || (credential.suspect && history.changed)
+    if (unsettled && clock.now() - history.since < timing.quiet) return withdraw('in_doubt')
     switch (await introspectRefreshToken(deps, holder, credential, credential.refreshToken)) {
       case 'active':
         break
@@ -141,7 +154,8 @@ export async function refreshOnce(
 export const isAlive = (credential: Credential, clock: Clock): boolean =>
   credential.aliveUntil === undefined || clock.now() < credential.aliveUntil
 
-const inAnotherEpoch = (deps: RefreshDeps, credential: Credential): boolean => credential.epoch !== deps.epoch().name
+const inAnotherEpoch = (deps: RefreshDeps, credential: Credential): boolean =>
+  credential.epoch !== deps.epoch.current().name
 
 /** The token endpoint, or the reason there is none to ask. */
 function endpointOf({ provider }: Holder, credential: Credential): URL | string {
@@ -260,7 +274,7 @@ export async function installDecided(
 ): Promise<Installed> {
   for (let tries = 0; ; tries++) {
     try {
-      const installed = await deps.store.install(successor, { suspect, epoch: deps.epoch().name })
+      const installed = await deps.store.install(successor, { suspect, epoch: deps.epoch.current().name })
       // Nobody will ever present these: end them at the provider, so that a deleted connection is deleted there too.
       if (holder && (installed === 'gone' || installed === 'orphaned'))
         await deps.revoke(holder, { ...successor.config, ...successor.facts }, successor.tokens)

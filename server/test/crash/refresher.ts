@@ -73,7 +73,7 @@ const credentials = createCredentials({
   timing,
   log,
   node: `refresher ${process.pid}`,
-  epoch: () => ({ name: instructions.epoch, since: 0 }),
+  epoch: { current: () => ({ name: instructions.epoch, since: 0, changed: false }), look: async () => {} },
   watch: watchIntents(systemClock, timing.quiet),
   revoke: (of, config, tokens) => revokeTokens({ ...stores, egress, log }, of, config, tokens),
   holderOf: async () => holder,

@@ -112,7 +112,8 @@ test('a row from another history of the database is asked about before its token
   const room = await openRoom(t, { rotation: true })
   const old = await room.connect(lapsed)
   const since = performance.now()
-  const credentials = room.process({ timing: quick, epoch: () => ({ name: 'after the failover', since }) })
+  const current = () => ({ name: 'after the failover', since, changed: true })
+  const credentials = room.process({ timing: quick, epoch: { current, look: async () => {} } })
   // The quiet time counts from the moment this process learned of the change.
   assert.equal((await failureOf(credentials.fresh(room.holder, old))).code, 'refresh_unavailable')
   assert.deepEqual([counts(room).presented, counts(room).asked], [0, 0])

@@ -123,7 +123,7 @@ export async function openRoom(
     egress,
     log,
     node: 'test',
-    epoch: () => ({ name: epoch, since: 0 }),
+    epoch: { current: () => ({ name: epoch, since: 0, changed: false }), look: async () => {} },
     revoke: (of, config, tokens) => revokeTokens({ ...stores, egress, log }, of, config, tokens),
     // Other rooms share the database, not the simulator.
     holderOf: async id => (id === integrationId ? holder : undefined),
