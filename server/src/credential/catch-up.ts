@@ -1,29 +1,10 @@
 /**
- * What a process owes its database after one of them was away: which history of it this is, and the answers in the journal. Put together
- * the same way in the server and in the simulation, whose broken schedules taught each of these sentences.
+ * What a process owes its database after one of them was away: the answers in its journal. Put together the same way in the server and in
+ * the simulation, whose broken schedules taught each of these sentences.
  */
-import type { Clock } from '../seams.ts'
+import type { Epoch } from './epoch.ts'
 import type { Credentials } from './fresh.ts'
 import type { Journal } from './journal.ts'
-
-/** Which history of the database this is. */
-export interface Epoch {
-  /** `since` when this process has known it; `changed` when it knew another one before. */
-  current(): { name: string; since: number; changed: boolean }
-  /** Looks again. After every claim, because the pool is back on a new primary before a notification says so. */
-  look(): Promise<void>
-}
-
-export async function followEpoch(read: () => Promise<string>, clock: Clock): Promise<Epoch> {
-  let current = { name: await read(), since: clock.now(), changed: false }
-  return {
-    current: () => current,
-    async look() {
-      const name = await read()
-      if (name !== current.name) current = { name, since: clock.now(), changed: true }
-    },
-  }
-}
 
 export interface CatchUp {
   /** On start, and whenever the database was away. May fail; then the next sweep tries again. */

@@ -1,7 +1,8 @@
 /** What the simulation breaks too rarely to wait for: the first try at catching up meets a database that stumbles. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { createCatchUp, followEpoch } from '../../src/credential/catch-up.ts'
+import { createCatchUp } from '../../src/credential/catch-up.ts'
+import { followEpoch } from '../../src/credential/epoch.ts'
 import type { Credentials } from '../../src/credential/fresh.ts'
 import type { Entry, Journal } from '../../src/credential/journal.ts'
 import { systemClock } from '../../src/lib/time.ts'

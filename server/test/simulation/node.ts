@@ -1,5 +1,6 @@
 /** One server process around the real engine, put together as `app.ts` puts it together: its credentials, its cache, its sweep, what it hears of. */
-import { createCatchUp, followEpoch } from '../../src/credential/catch-up.ts'
+import { createCatchUp } from '../../src/credential/catch-up.ts'
+import { followEpoch } from '../../src/credential/epoch.ts'
 import { type Credentials, createCredentials } from '../../src/credential/fresh.ts'
 import type { Holder } from '../../src/credential/refresh-deps.ts'
 import { revokeTokens } from '../../src/credential/revoke.ts'
