@@ -1,6 +1,7 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import { endUserView } from './connect-sessions.ts'
 import { anyKeyWith, connectionId, failing, integrationKey, json } from './fields.ts'
+import { connectionState, health, type StateName, stateName } from './health.ts'
 
 /** `tags[a]=b` arrives as the flat key `tags[a]`; this folds such keys into an object before validation. */
 function foldTags(query: unknown): unknown {
@@ -14,9 +15,6 @@ function foldTags(query: unknown): unknown {
   }
   return Object.keys(tags).length > 0 ? { ...folded, tags } : folded
 }
-
-const health = z.enum(['active', 'degraded', 'needs_reauth', 'blocked_by_policy'])
-export type Health = z.infer<typeof health>
 
 const scope = (verb: string) => `environment:connections:${verb}`
 
@@ -39,6 +37,7 @@ const listedConnection = z
     ...identity,
     created: z.string(),
     health,
+    state: connectionState,
   })
   .openapi('ListedConnection')
 
@@ -56,6 +55,7 @@ export const listConnections = createRoute({
         endUserId: z.string().optional(),
         endUserOrganizationId: z.string().optional(),
         integrationId: z.string().optional(),
+        state: stateName.optional(),
         tags: z.record(z.string(), z.string()).optional(),
         limit: z.coerce.number().int().min(1).max(2000).optional(),
         page: z.coerce.number().int().min(0).max(100_000).optional(),
@@ -71,6 +71,7 @@ export interface ConnectionFilter {
   endUserId?: string
   endUserOrganizationId?: string
   integrationId?: string
+  state?: StateName
   tags?: Record<string, string>
   limit?: number
   page?: number
@@ -106,6 +107,7 @@ export const getConnection = createRoute({
           updated_at: z.string(),
           last_fetched_at: z.string().nullable(),
           health,
+          state: connectionState,
           scopes: z.object({ requested: z.array(z.string()), granted: z.array(z.string()) }),
           credentials: z.record(z.string(), z.unknown()),
         })
@@ -119,8 +121,54 @@ export const getConnection = createRoute({
 export const deleteConnection = createRoute({
   method: 'delete',
   path: '/connections/{connectionId}',
-  summary: 'Deletes a connection',
+  summary: 'Deletes a connection; the last one on a grant has its tokens revoked at the provider',
   security: anyKeyWith(scope('delete')),
   request: { params: z.object({ connectionId }), query: z.strictObject({ provider_config_key: integrationKey }) },
   responses: { 200: json(z.object({ success: z.literal(true) }), 'Deleted.'), ...failing },
+})
+
+const named = {
+  params: z.object({ connectionId }),
+  query: z.strictObject({ provider_config_key: integrationKey }),
+}
+
+const standing = json(
+  z
+    .object({
+      connection_id: z.string(),
+      provider_config_key: z.string(),
+      health,
+      cause: connectionState.shape.cause,
+      state: connectionState,
+      expires_at: z.string().nullable(),
+    })
+    .openapi('ConnectionStanding'),
+  'How the connection stands now.',
+)
+
+export const refreshConnection = createRoute({
+  method: 'post',
+  path: '/connections/{connectionId}/refresh',
+  summary: 'Renews the tokens now, whether that is due or not',
+  security: anyKeyWith(scope('update')),
+  request: named,
+  responses: { 200: standing, ...failing },
+})
+
+export const pauseConnection = createRoute({
+  method: 'post',
+  path: '/connections/{connectionId}/pause',
+  summary: 'Stops a connection from being used and renewed, with every connection that shares its grant',
+  security: anyKeyWith(scope('update')),
+  request: named,
+  responses: { 200: standing, ...failing },
+})
+
+export const resumeConnection = createRoute({
+  method: 'post',
+  path: '/connections/{connectionId}/resume',
+  summary: 'Lets a paused connection be used again',
+  security: anyKeyWith(scope('update')),
+  request: named,
+  responses: { 200: standing, ...failing },
 })

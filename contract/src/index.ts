@@ -5,7 +5,10 @@
  */
 export * from './connect-sessions.ts'
 export * from './connections.ts'
+export * from './encryption.ts'
 export * from './errors.ts'
 export * from './fields.ts'
+export * from './health.ts'
 export * from './integrations.ts'
 export * from './providers.ts'
+export * from './revocations.ts'

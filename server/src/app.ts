@@ -9,20 +9,23 @@ import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { getRequestListener } from '@hono/node-server'
 import { type Callers, createCallers, secured } from './account/caller.ts'
+import { encryptionRoutes } from './account/encryption.ts'
 import { prepareEnvironments } from './account/first-run.ts'
 import { openKeyedHash } from './account/pepper.ts'
-import { announceChange, readSetting } from './account/store.ts'
+import { announceChange, sealedSettings } from './account/store.ts'
 import type { Config } from './config.ts'
 import { connectRoutes } from './connect/routes.ts'
-import { findSessionCaller } from './connect/store.ts'
+import { findSessionCaller, sealedVerifiers } from './connect/store.ts'
 import { type Connections, createConnections, holderOf } from './connection/live.ts'
 import { connectionRoutes } from './connection/routes.ts'
+import { endIntegration } from './connection/store.ts'
 import { type CatchUp, createCatchUp } from './credential/catch-up.ts'
 import { followEpoch } from './credential/epoch.ts'
 import { type Credentials, createCredentials } from './credential/fresh.ts'
 import { openJournal } from './credential/journal.ts'
-import { revokeTokens } from './credential/revoke.ts'
-import { createCredentialStore, readEpoch } from './credential/store.ts'
+import { retireLate, sealedJobs } from './credential/revocation/store.ts'
+import { createRevocations } from './credential/revocation.ts'
+import { createCredentialStore, readEpoch, sealedTokens } from './credential/store.ts'
 import { checkTiming, defaultTiming, shutdownGrace, type Timing } from './credential/timing.ts'
 import { watchIntents } from './credential/watch.ts'
 import { dashboardRoutes } from './dashboard/routes.ts'
@@ -34,15 +37,20 @@ import { Failure } from './errors.ts'
 import { api, type Guard, jsonOnly, limitBody, onError, onNotFound } from './http/api.ts'
 import { type Listening, listen } from './http/server.ts'
 import { integrationRoutes } from './integration/routes.ts'
-import { findIntegrationById } from './integration/store.ts'
+import { findIntegrationById, type Integration, sealedClientSecrets } from './integration/store.ts'
 import type { Log } from './lib/log.ts'
 import type { Secret } from './lib/secret.ts'
-import { systemClock } from './lib/time.ts'
+import { seconds, systemClock } from './lib/time.ts'
 import { createEgress } from './net/egress.ts'
 import { loadCatalogue } from './provider/catalogue.ts'
 import { providerRoutes } from './provider/routes.ts'
 import { createProxy, isProxied } from './proxy/routes.ts'
+import type { Db } from './seams.ts'
 import { readKeyFile, writeKeyFile } from './vault/key-file.ts'
+import { configuredKeys } from './vault/provider.ts'
+import { openRing, type Ring } from './vault/ring.ts'
+import { createRotation } from './vault/rotate.ts'
+import { createKeyStore, hasDataKeys } from './vault/store.ts'
 import { createVault } from './vault/vault.ts'
 
 export interface App {
@@ -67,9 +75,14 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     const catalogue = loadCatalogue({ overlayPath: config.providersPath, egressAllow: config.egressAllow })
     const database = await openDatabase(config, log, closers)
     const { db } = database
-    const vault = createVault(await encryptionKeys(config, database))
+    const keyStore = createKeyStore(db)
+    const ring = await openRing(keyStore, configuredKeys(await encryptionKeys(config, database)))
+    const vault = createVault(ring)
     const keyedHash = await openKeyedHash(db, vault)
     const generatedKeys = await prepareEnvironments({ db, keyedHash }, config.pinnedKeys)
+
+    const columns = [sealedSettings(db), sealedClientSecrets(db), sealedVerifiers(db), sealedTokens(db), sealedJobs(db)]
+    const rotation = createRotation({ db, store: keyStore, ring, vault, columns, log })
 
     const egress = createEgress({ rules: config.egressAllow })
     closers.push(() => egress.close())
@@ -81,6 +94,18 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     closers.push(() => journal.close())
     const connections = createConnections({ ...stores, catalogue })
     const refreshing = { egress, clock, timing, log }
+    const revocations = createRevocations({
+      ...refreshing,
+      db,
+      vault,
+      providerOf: name => catalogue.get(name),
+      clientOf: async id => {
+        const integration = await findIntegrationById(stores, id)
+        return integration && { id: integration.clientId ?? '', secret: integration.clientSecret }
+      },
+    })
+    closers.push(every(seconds(5), log, () => revocations.sweep()))
+    closers.push(() => revocations.drain())
     const credentials = createCredentials({
       ...refreshing,
       store: createCredentialStore(stores),
@@ -88,7 +113,10 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
       watch: watchIntents(clock, timing.quiet),
       node: `${hostname()}:${process.pid}:${randomUUID().slice(0, 8)}`,
       epoch,
-      revoke: (holder, known, tokens) => revokeTokens(refreshing, holder, known, tokens),
+      revoke: async ({ provider, client }, _config, _tokens, late) => {
+        await retireLate(db, stores, { provider: provider.name, client }, late)
+        revocations.kick()
+      },
       onRenewed: connections.renewed,
       holderOf: async id => {
         const integration = await findIntegrationById(stores, id)
@@ -99,18 +127,24 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     const catching = createCatchUp({ credentials, journal, epoch })
     closers.push(every(timing.sweep, log, catching.sweep))
     const callers = createCallers({ db, keyedHash, findSession: token => findSessionCaller(stores, token) })
-    closers.push(await followChanges(database, connections, callers, credentials, catching))
+    closers.push(await followChanges(database, ring, connections, callers, credentials, catching))
+    // Whoever began a rotation may have died in the middle of it.
+    closers.push(every(seconds(30), log, () => rotation.sweep()))
+    closers.push(() => rotation.close())
+    void rotation.sweep().catch(error => log.warn({ reason: String(error) }, 'a rotation could not be taken up yet'))
     void catching.catchUp().catch(error => log.warn({ reason: String(error) }, 'the journal could not be replayed yet'))
 
     const guard: Guard = route => secured(route, callers)
     const changed = (environmentId: number) =>
       announceChange(db, environmentId).then(() => connections.forgetEnvironment(environmentId))
+    const endGrants = (tx: Db, integration: Integration) => endIntegration(stores, tx, integration)
     const shared = {
       ...stores,
       egress,
       catalogue,
       connections,
       credentials,
+      revocations,
       callers,
       guard,
       log,
@@ -129,8 +163,9 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
       await database.ping()
       return c.json({ result: 'ok' })
     })
+    routes.route('/', encryptionRoutes({ guard, rotation }))
     routes.route('/', providerRoutes(shared))
-    routes.route('/', integrationRoutes({ ...shared, changed }))
+    routes.route('/', integrationRoutes({ ...shared, changed, endGrants }))
     routes.route('/', connectionRoutes(shared))
     routes.route('/', connectRoutes(shared))
     routes.route('/', dashboardRoutes())
@@ -179,7 +214,7 @@ async function encryptionKeys(config: Config, { db }: OpenDb): Promise<Secret[]>
   if (config.encryptionKeys.length > 0) return config.encryptionKeys
   const kept = await readKeyFile(config.dataDir)
   if (kept) return [kept]
-  if (await readSetting(db, 'lookup_pepper'))
+  if (await hasDataKeys(db))
     throw new Error(
       `encryption.key is missing from ${config.dataDir}. The database there was sealed with it: put it back, or set FAIRLEAD_ENCRYPTION_KEY. Without it nothing stored can be opened.`,
     )
@@ -189,6 +224,7 @@ async function encryptionKeys(config: Config, { db }: OpenDb): Promise<Secret[]>
 /** Other servers on this database change things too; a notification may be lost with the connection, so a gap forgets everything. */
 function followChanges(
   database: OpenDb,
+  ring: Ring,
   connections: Connections,
   callers: Callers,
   credentials: Credentials,
@@ -202,10 +238,13 @@ function followChanges(
         credentials.changed(id)
       }
       if (what === 'environment') connections.forgetEnvironment(Number(id))
+      // Sooner is better; `withKeys` finds a key that this missed.
+      if (what === 'keys') void ring.load().catch(() => {})
       if (what === 'pull') void catching.offer(id).catch(() => {})
     },
     onGap: () => {
       connections.forgetAll()
+      void ring.load().catch(() => {})
       callers.forget()
       // Called on the loss as well as on the return; what fails is tried again by the return and by the next sweep.
       void catching.catchUp().catch(() => {})

@@ -18,7 +18,7 @@ export interface Config {
   /** Undefined: the embedded PostgreSQL in `dataDir`. */
   databaseUrl: Secret | undefined
   databaseDirectUrl: Secret | undefined
-  /** First seals, all open. Empty: use the key generated into `dataDir` (embedded database only). */
+  /** Key-encryption keys: the first wraps, all unwrap. Empty: use the key generated into `dataDir` (embedded database only). */
   encryptionKeys: Secret[]
   /** API keys pinned per environment; `variable` is the upper-case name taken from FAIRLEAD_SECRET_KEY_<ENV>. */
   pinnedKeys: { variable: string; key: Secret }[]

@@ -76,7 +76,13 @@ export interface SealedPlace {
 
 /** Seals and opens bytes. Knows keys, not credentials. */
 export interface Vault {
+  /**
+   * Runs `work`, which seals or opens and does nothing else. Keys are in memory; when one is needed that another server made a moment ago,
+   * or the environment has none yet, it is loaded or made and `work` runs again.
+   */
+  withKeys<T>(work: () => T): Promise<T>
+  /** Within `withKeys`. */
   seal(plain: string, place: SealedPlace): Buffer
-  /** Throws `Failure('sealed_value_unreadable')` when the key is gone or the value is not from this place. */
+  /** Within `withKeys`. Throws `Failure('sealed_value_unreadable')` when the key is gone or the value is not from this place. */
   open(sealed: Buffer, place: SealedPlace): string
 }

@@ -1,5 +1,6 @@
 import { sql } from '../db/sql.ts'
-import type { Db } from '../seams.ts'
+import type { Db, SealedPlace } from '../seams.ts'
+import type { SealedColumn } from '../vault/rotate.ts'
 
 export interface Environment {
   id: number
@@ -56,6 +57,13 @@ export const setDefaultKey = (db: Db, environmentId: number, lookup: Buffer, sco
 export const announceChange = (db: Db, environmentId: number): Promise<object[]> =>
   db.query(sql`select pg_notify('fairlead_changed', ${`environment ${environmentId}`})`)
 
+export const settingPlace = (name: string): SealedPlace => ({
+  table: 'setting',
+  column: 'sealed',
+  environment: 0,
+  row: name,
+})
+
 export const readSetting = async (db: Db, name: string): Promise<Buffer | undefined> => {
   const [row] = await db.query<{ sealed: Buffer }>(sql`select sealed from setting where name = ${name}`)
   return row?.sealed
@@ -64,3 +72,23 @@ export const readSetting = async (db: Db, name: string): Promise<Buffer | undefi
 /** The first writer wins; everybody then reads the same value. */
 export const addSetting = (db: Db, name: string, sealed: Buffer): Promise<object[]> =>
   db.query(sql`insert into setting (name, sealed) values (${name}, ${sealed}) on conflict (name) do nothing`)
+
+export const sealedSettings = (db: Db): SealedColumn => ({
+  async count(keys) {
+    const [row] = await db.query<{ rows: number }>(
+      sql`select count(*)::int as rows from setting where sealed_key = any (${keys}::bytea[])`,
+    )
+    return row!.rows
+  },
+  async sealedWith(key, after, limit) {
+    const rows = await db.query<{ name: string; sealed: Buffer }>(sql`
+      select name, sealed from setting
+      where sealed_key = ${key} and name > coalesce(${after}, '') order by name limit ${limit}`)
+    return rows.map(({ name, sealed }) => ({
+      place: settingPlace(name),
+      sealed,
+      replace: resealed =>
+        db.query(sql`update setting set sealed = ${resealed} where name = ${name} and sealed = ${sealed}`),
+    }))
+  },
+})

@@ -7,6 +7,7 @@ import { sha256 } from '../lib/id.ts'
 import { Secret } from '../lib/secret.ts'
 import type { ConnectionConfig } from '../provider/endpoint.ts'
 import type { Db, Vault } from '../seams.ts'
+import type { SealedColumn } from '../vault/rotate.ts'
 
 export interface StoreDeps {
   db: Db
@@ -127,7 +128,8 @@ const verifierPlace = (environmentId: number, stateHash: Buffer) => ({
 export async function addHandshake({ db, vault }: StoreDeps, state: string, handshake: Handshake): Promise<void> {
   const stateHash = sha256(state)
   const { environmentId, integrationId, sessionId, connectionId, browserHash, redirectUri, config } = handshake
-  const sealed = vault.seal(handshake.verifier.reveal(), verifierPlace(environmentId, stateHash))
+  const place = verifierPlace(environmentId, stateHash)
+  const sealed = await vault.withKeys(() => vault.seal(handshake.verifier.reveal(), place))
   await db.query(sql`
     with ended as (
       delete from handshake where state_hash in (
@@ -157,15 +159,38 @@ export async function takeHandshake({ db, vault }: StoreDeps, state: string): Pr
     live: boolean
   }>(sql`delete from handshake where state_hash = ${stateHash} returning *, expires_at > clock_timestamp() as live`)
   if (!row?.live) return undefined
+  const place = verifierPlace(row.environment_id, stateHash)
   return {
     environmentId: row.environment_id,
     integrationId: row.integration_id,
     sessionId: row.connect_session_id,
     connectionId: row.connection_id,
     browserHash: row.browser_hash,
-    verifier: new Secret(vault.open(row.verifier_sealed, verifierPlace(row.environment_id, stateHash))),
+    verifier: new Secret(await vault.withKeys(() => vault.open(row.verifier_sealed, place))),
     redirectUri: row.redirect_uri,
     config: row.config,
     scopesRequested: row.scopes_requested,
   }
 }
+
+export const sealedVerifiers = (db: Db): SealedColumn => ({
+  async count(keys) {
+    const [row] = await db.query<{ rows: number }>(
+      sql`select count(*)::int as rows from handshake where verifier_key = any (${keys}::bytea[])`,
+    )
+    return row!.rows
+  },
+  async sealedWith(key, after, limit) {
+    const rows = await db.query<{ state_hash: Buffer; environment_id: number; sealed: Buffer }>(sql`
+      select state_hash, environment_id, verifier_sealed as sealed from handshake
+      where verifier_key = ${key} and state_hash > coalesce(decode(${after}, 'hex'), '')
+      order by state_hash limit ${limit}`)
+    return rows.map(({ state_hash, environment_id, sealed }) => ({
+      place: verifierPlace(environment_id, state_hash),
+      sealed,
+      replace: resealed =>
+        db.query(sql`
+          update handshake set verifier_sealed = ${resealed} where state_hash = ${state_hash} and verifier_sealed = ${sealed}`),
+    }))
+  },
+})

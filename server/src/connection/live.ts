@@ -1,6 +1,6 @@
 /**
  * Connections: one end user's account on one integration. This room owns the table `connection` and GET /connections,
- * GET|DELETE /connections/:connectionId. `live` is what the proxy and the routes work with: a connection with its opened
+ * GET|DELETE /connections/:connectionId, POST /connections/:connectionId/refresh|pause|resume, GET /revocations and POST /kill. `live` is what the proxy and the routes work with: a connection with its opened
  * credential, cached, so that a call in the steady state costs no SQL.
  */
 

@@ -1,31 +1,55 @@
 import {
   type ConnectionFilter,
+  type ConnectionState,
+  causeOf,
+  causes,
   deleteConnection,
   type EndUser,
   type endUserView,
   getConnection,
+  kill,
+  listRevocations,
   listConnections as listRoute,
   type Organization,
+  pauseConnection,
+  type Receipt,
+  refreshConnection,
+  resumeConnection,
+  states,
 } from '@fairlead/contract'
 import type { z } from '@hono/zod-openapi'
-import { hasScope, keyCaller } from '../account/caller.ts'
+import { type Caller, hasScope, keyCaller } from '../account/caller.ts'
 import type { Credentials } from '../credential/fresh.ts'
-import type { Credential } from '../credential/store.ts'
+import { listReceipts, type RetireDeps } from '../credential/revocation/store.ts'
+import type { Revocations } from '../credential/revocation.ts'
+import { type Credential, liftBlock, setPaused } from '../credential/store.ts'
 import { Failure } from '../errors.ts'
 import { api, type Guard } from '../http/api.ts'
-import { isoOffset } from '../lib/time.ts'
+import { findIntegration, findIntegrationById } from '../integration/store.ts'
+import type { Log } from '../lib/log.ts'
+import { isoOffset, isoZulu } from '../lib/time.ts'
 import type { Db } from '../seams.ts'
-import type { Connections } from './live.ts'
-import { type Connection, listConnections, removeConnection } from './store.ts'
+import type { Connections, Live } from './live.ts'
+import {
+  blockMatching,
+  type Connection,
+  type KillTarget,
+  killNext,
+  listConnections,
+  removeConnection,
+} from './store.ts'
 
-interface Deps {
+interface Deps extends RetireDeps {
   db: Db
   connections: Connections
   credentials: Credentials
+  revocations: Pick<Revocations, 'kick'>
   guard: Guard
+  log: Log
 }
 
-export function connectionRoutes({ db, connections, credentials, guard }: Deps) {
+export function connectionRoutes(deps: Deps) {
+  const { db, connections, credentials, revocations, guard, log } = deps
   const app = api()
 
   app.openapi(guard(listRoute), async c => {
@@ -39,6 +63,7 @@ export function connectionRoutes({ db, connections, credentials, guard }: Deps) 
           provider: connection.provider,
           created: isoOffset(connection.createdAt),
           health: connection.health,
+          state: stateOf(connection),
         })),
       },
       200,
@@ -71,6 +96,7 @@ export function connectionRoutes({ db, connections, credentials, guard }: Deps) 
         updated_at: isoOffset(live.connection.updatedAt),
         last_fetched_at: lastFetchedAt && isoOffset(lastFetchedAt),
         health: credential.health,
+        state: stateOf(credential),
         scopes: { requested: credential.scopesRequested, granted: credential.scopesGranted },
         credentials: reveals ? credentialView(credential, query.refresh_token) : {},
       },
@@ -83,12 +109,99 @@ export function connectionRoutes({ db, connections, credentials, guard }: Deps) 
     const { connectionId } = c.req.valid('param')
     const key = c.req.valid('query').provider_config_key
     const live = await connections.live(environment.id, key, connectionId, 'unknown_connection')
-    await removeConnection(db, live.connection)
+    await removeConnection(deps, live.integration, live.connection)
     connections.forgetCredential(live.credential.id)
+    revocations.kick()
     return c.json({ success: true as const }, 200)
   })
 
+  const standing = ({ connection, integration }: Live, credential: Credential) => ({
+    connection_id: connection.connectionId,
+    provider_config_key: integration.key,
+    health: credential.health,
+    cause: credential.cause === null ? null : causeOf(credential.cause),
+    state: stateOf(credential),
+    expires_at: credential.expiresAt && isoZulu(credential.expiresAt),
+  })
+
+  app.openapi(guard(refreshConnection), async c => {
+    const { environment } = keyCaller(c.get('caller'))
+    const key = c.req.valid('query').provider_config_key
+    const live = await connections.live(environment.id, key, c.req.valid('param').connectionId, 'not_found')
+    await liftBlock(db, live.credential.id)
+    return c.json(standing(live, await credentials.forced(live.holder, live.credential)), 200)
+  })
+
+  const pausing = async (caller: Caller, key: string, connectionId: string, paused: boolean) => {
+    const { environment } = keyCaller(caller)
+    const live = await connections.live(environment.id, key, connectionId, 'not_found')
+    await setPaused(db, [live.credential.id], paused)
+    connections.forgetCredential(live.credential.id)
+    const now = await connections.live(environment.id, key, connectionId, 'not_found')
+    return standing(now, now.credential)
+  }
+
+  app.openapi(guard(pauseConnection), async c => {
+    const { provider_config_key } = c.req.valid('query')
+    return c.json(await pausing(c.get('caller'), provider_config_key, c.req.valid('param').connectionId, true), 200)
+  })
+
+  app.openapi(guard(resumeConnection), async c => {
+    const { provider_config_key } = c.req.valid('query')
+    return c.json(await pausing(c.get('caller'), provider_config_key, c.req.valid('param').connectionId, false), 200)
+  })
+
+  app.openapi(guard(listRevocations), async c => {
+    const { environment } = keyCaller(c.get('caller'))
+    return c.json({ revocations: await listReceipts(db, environment.id, c.req.valid('query')) }, 200)
+  })
+
+  app.openapi(guard(kill), async c => {
+    const { environment } = keyCaller(c.get('caller'))
+    const body = c.req.valid('json')
+    const named =
+      'provider_config_key' in body ? await findIntegration(deps, environment.id, body.provider_config_key) : null
+    if (named === undefined) throw new Failure('unknown_provider_config')
+    const target: KillTarget = {
+      environmentId: environment.id,
+      ...(named && { integrationId: named.id }),
+      ...('connection_id' in body && { connectionId: body.connection_id }),
+      ...('end_user_id' in body && { endUserId: body.end_user_id }),
+    }
+    const reason = body.reason ?? null
+    await blockMatching(db, target)
+    const killed: Receipt[] = []
+    for (;;) {
+      const ended = await killNext(deps, target, reason, (tx, id) => findIntegrationById({ ...deps, db: tx }, id))
+      if (!ended) break
+      revocations.kick()
+      const created_at = isoZulu(new Date())
+      for (const { connectionId, integration } of ended)
+        killed.push({
+          connection_id: connectionId,
+          provider_config_key: integration.key,
+          state: 'deleted',
+          status: 'pending',
+          reason,
+          created_at,
+          verified_at: null,
+          ended_at: null,
+        })
+    }
+    connections.forgetEnvironment(environment.id)
+    if ('connection_id' in body && killed.length === 0) throw new Failure('unknown_connection')
+    log.warn({ environment: environment.name, killed: killed.length, reason }, 'connections were killed')
+    return c.json({ revocations: killed }, 200)
+  })
+
   return app
+}
+
+/** What people see: a pause hides the health beneath it. */
+function stateOf({ health, cause, paused }: Pick<Credential, 'health' | 'cause' | 'paused'>): ConnectionState {
+  const known = cause === null ? null : causeOf(cause)
+  if (paused) return { name: 'paused', cause: known, message: states.paused }
+  return { name: health, cause: known, message: known ? causes[known] : states[health] }
 }
 
 const commonView = (connection: Connection) => ({

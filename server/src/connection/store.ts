@@ -1,5 +1,8 @@
 import type { ConnectionFilter, EndUser, Health, Organization } from '@fairlead/contract'
+import { type RetireDeps, type Retired, retire } from '../credential/revocation/store.ts'
+import { setPaused } from '../credential/store.ts'
 import { sql } from '../db/sql.ts'
+import type { Integration } from '../integration/store.ts'
 import type { Db } from '../seams.ts'
 
 export interface Connection {
@@ -54,6 +57,8 @@ export interface ListedConnection extends Connection {
   integrationKey: string
   provider: string
   health: Health
+  cause: string | null
+  paused: boolean
 }
 
 export async function listConnections(
@@ -63,8 +68,10 @@ export async function listConnections(
 ): Promise<ListedConnection[]> {
   const limit = filter.limit ?? 10_000
   const search = filter.search === undefined ? null : `%${filter.search.replace(/[\\%_]/g, '\\$&')}%`
-  const rows = await db.query<Row & { unique_key: string; provider: string; health: Health }>(sql`
-    select c.*, i.unique_key, i.provider, k.health
+  const rows = await db.query<
+    Row & { unique_key: string; provider: string; health: Health; cause: string | null; paused: boolean }
+  >(sql`
+    select c.*, i.unique_key, i.provider, k.health, k.cause, k.paused
     from connection c join integration i on i.id = c.integration_id join credential k on k.id = c.credential_id
     where c.environment_id = ${environmentId}
       and (${filter.connectionId ?? null}::text is null or c.connection_id = ${filter.connectionId ?? null})
@@ -74,6 +81,7 @@ export async function listConnections(
         or i.unique_key = any (string_to_array(${filter.integrationId ?? null}, ',')))
       and (${search}::text is null or c.connection_id ilike ${search} or c.end_user ->> 'display_name' ilike ${search}
         or c.end_user ->> 'email' ilike ${search})
+      and (${filter.state ?? null}::text is null or case when k.paused then 'paused' else k.health end = ${filter.state ?? null})
       and c.tags @> ${JSON.stringify(filter.tags ?? {})}::jsonb
     order by c.id desc limit ${limit} offset ${(filter.page ?? 0) * limit}`)
   return rows.map(row => ({
@@ -81,6 +89,8 @@ export async function listConnections(
     integrationKey: row.unique_key,
     provider: row.provider,
     health: row.health,
+    cause: row.cause,
+    paused: row.paused,
   }))
 }
 
@@ -116,16 +126,106 @@ export const addConnection = (db: Db, added: NewConnection): Promise<object[]> =
 export const markFetched = (db: Db, id: number): Promise<object[]> =>
   db.query(sql`update connection set last_fetched_at = now() where id = ${id}`)
 
-/** Deletes the connection and, when it was the last one on it, the grant with its sealed tokens. */
-export const removeConnection = (db: Db, connection: Connection): Promise<object[]> =>
-  db.transaction(async tx => {
+interface EndDeps extends RetireDeps {
+  db: Db
+}
+
+/** Deletes the connection and, when it was the last one on it, ends the grant: its tokens go to the outbox of revocations. */
+export const removeConnection = (deps: EndDeps, integration: Integration, connection: Connection): Promise<void> =>
+  deps.db.transaction(async tx => {
+    const { credentialId, connectionId } = connection
     // Locked first, so that two connections of one grant, deleted at once, do not each leave it to the other.
-    await tx.query(sql`select id from credential where id = ${connection.credentialId} for update`)
+    await tx.query(sql`select id from credential where id = ${credentialId} for update`)
     await tx.query(sql`delete from connection where id = ${connection.id}`)
-    return tx.query(sql`
-      with gone as (
-        delete from credential where id = ${connection.credentialId}
-          and not exists (select from connection where credential_id = ${connection.credentialId})
-        returning id)
-      select pg_notify('fairlead_changed', 'credential ' || ${connection.credentialId})`)
+    const shared = await tx.query(sql`select id from connection where credential_id = ${credentialId} limit 1`)
+    if (shared.length === 0)
+      await retire(deps, tx, integration, [{ credentialId, connectionIds: [connectionId] }], null)
+    else await tx.query(sql`select pg_notify('fairlead_changed', 'credential ' || ${credentialId})`)
   })
+
+/** Which connections a kill means: the members that are given must all hold. */
+export interface KillTarget {
+  environmentId: number
+  integrationId?: number
+  connectionId?: string
+  endUserId?: string
+}
+
+/** Bounds what one transaction of a kill holds in memory and locks. */
+const killBatch = 200
+const blockBatch = 5_000
+
+/** Before anything else every match is paused, which is fast: calls and renewals are refused while the tokens are still being moved. */
+export async function blockMatching(db: Db, target: KillTarget): Promise<void> {
+  for (let after = '00000000-0000-0000-0000-000000000000'; ; ) {
+    const rows = await db.query<{ id: string }>(sql`
+      select distinct credential_id as id from connection
+      where environment_id = ${target.environmentId} and credential_id > ${after}
+        and (${target.integrationId ?? null}::bigint is null or integration_id = ${target.integrationId ?? null})
+        and (${target.connectionId ?? null}::text is null or connection_id = ${target.connectionId ?? null})
+        and (${target.endUserId ?? null}::text is null or end_user ->> 'id' = ${target.endUserId ?? null})
+      order by credential_id limit ${blockBatch}`)
+    const last = rows.at(-1)
+    if (!last) return
+    await setPaused(
+      db,
+      rows.map(row => row.id),
+      true,
+    )
+    after = last.id
+  }
+}
+
+/**
+ * Ends the next grants with a matching connection, with every connection on them: they hold the same tokens. Undefined when none is left.
+ * `integrationOf` is asked for the integration of each batch.
+ */
+export const killNext = (
+  deps: EndDeps,
+  target: KillTarget,
+  reason: string | null,
+  integrationOf: (tx: Db, id: number) => Promise<Integration | undefined>,
+): Promise<{ connectionId: string; integration: Integration }[] | undefined> =>
+  deps.db.transaction(async tx => {
+    const found = await tx.query<{ credential_id: string; integration_id: number }>(sql`
+      select integration_id, credential_id from connection
+      where environment_id = ${target.environmentId}
+        and (${target.integrationId ?? null}::bigint is null or integration_id = ${target.integrationId ?? null})
+        and (${target.connectionId ?? null}::text is null or connection_id = ${target.connectionId ?? null})
+        and (${target.endUserId ?? null}::text is null or end_user ->> 'id' = ${target.endUserId ?? null})
+      order by id desc limit ${killBatch}`)
+    const integration = found[0] && (await integrationOf(tx, found[0].integration_id))
+    if (!integration) return undefined
+    const ids = [...new Set(found.filter(row => row.integration_id === integration.id).map(row => row.credential_id))]
+    const ended = await endGrants(deps, tx, integration, ids, reason)
+    return ended.flatMap(one => one.connectionIds.map(connectionId => ({ connectionId, integration })))
+  })
+
+/** Ends every grant of an integration, in the transaction that deletes it. */
+export async function endIntegration(deps: RetireDeps, tx: Db, integration: Integration): Promise<void> {
+  // A sign-in that is just being stored finishes first; later ones find no integration.
+  await tx.query(sql`select id from integration where id = ${integration.id} for update`)
+  for (;;) {
+    const found = await tx.query<{ id: string }>(sql`
+      select credential_id as id from connection where integration_id = ${integration.id} limit ${killBatch}`)
+    if (found.length === 0) return
+    await endGrants(deps, tx, integration, [...new Set(found.map(row => row.id))], null)
+  }
+}
+
+async function endGrants(
+  deps: RetireDeps,
+  tx: Db,
+  integration: Integration,
+  credentialIds: string[],
+  reason: string | null,
+): Promise<Retired[]> {
+  // Locked in one order, so that two kills at once do not wait for each other.
+  await tx.query(sql`select id from credential where id = any (${credentialIds}::uuid[]) order by id for update`)
+  const rows = await tx.query<{ credential_id: string; connection_ids: string[] }>(sql`
+    with deleted as (delete from connection where credential_id = any (${credentialIds}::uuid[]) returning credential_id, connection_id)
+    select credential_id, array_agg(connection_id) as connection_ids from deleted group by credential_id`)
+  const ended = rows.map(row => ({ credentialId: row.credential_id, connectionIds: row.connection_ids }))
+  await retire(deps, tx, integration, ended, reason)
+  return ended
+}

@@ -23,7 +23,10 @@ export interface Credentials {
   forced(holder: Holder, credential: Credential): Promise<Credential>
   /** Asks in the background when a token just stored ends. */
   learn(holder: Holder, credential: Credential): void
-  /** Looks at every unsettled presentation: watches the new ones, settles the ripe ones. Every half minute. */
+  /**
+   * Looks at every unsettled presentation: watches the new ones, settles the ripe ones. Then asks again for those a policy blocked, whose
+   * wait is over. Every half minute.
+   */
   sweep(): Promise<void>
   /** Another process changed this credential: whoever waits for it looks again. */
   changed(credentialId: string): void
@@ -157,6 +160,9 @@ export function createCredentials(given: Deps): Credentials {
       const ripe = new Set(deps.watch.ripe())
       for (const { id, integrationId, intentClaim } of open)
         if (ripe.has(intentClaim) && !draining) await track(settle(id, integrationId))
+      // In the background: a slow provider among them must not keep the next sweep from watching.
+      for (const { id, integrationId } of draining ? [] : await store.blockedDue())
+        inBackground(settle(id, integrationId), 'a blocked credential could not be asked for again')
     },
 
     changed: credentialId => waiting.wake(credentialId),

@@ -1,19 +1,23 @@
 /** Asking the provider about a token (RFC 7662): when an access token ends, once per token; and what became of a refresh token. */
 import type { Secret } from '../lib/secret.ts'
 import { endpoint } from '../provider/endpoint.ts'
+import type { Egress } from '../seams.ts'
 import { tokenRequest } from './kinds/oauth2-code.ts'
 import type { Holder, RefreshDeps } from './refresh-deps.ts'
 import type { Credential } from './store.ts'
 
-type AskDeps = Pick<RefreshDeps, 'egress' | 'timing' | 'clock'>
+type AskDeps = Pick<RefreshDeps, 'timing'> & { egress: Pick<Egress, 'request'> }
+
+/** RFC 7009 §2.1, RFC 7662 §2.1. */
+export type TokenHint = 'access_token' | 'refresh_token'
 
 /** Undefined where the provider offers it not. Throws what the egress throws. */
 async function introspect(
   deps: AskDeps,
   { provider, client }: Holder,
-  credential: Credential,
+  credential: Pick<Credential, 'config'>,
   token: Secret,
-  hint: 'access_token' | 'refresh_token',
+  hint: TokenHint,
 ): Promise<{ status: number; body: Buffer } | undefined> {
   const url = provider.introspection_url && endpoint(provider, provider.introspection_url, credential.config)
   if (!url || provider.introspects === false) return undefined
@@ -38,18 +42,28 @@ function readAnswer(status: number, body: Buffer): { active?: unknown; exp?: unk
   }
 }
 
+export type Introspected = 'active' | 'inactive' | 'unknown' | 'not_offered'
+
 /**
  * What became of a refresh token that may have been presented. An error is `unknown`, never `inactive`: `inactive` makes a connection wait
  * for a successor that may not exist.
  */
-export async function introspectRefreshToken(
+export const introspectRefreshToken = (
   deps: AskDeps,
   holder: Holder,
-  credential: Credential,
+  credential: Pick<Credential, 'config'>,
   token: Secret,
-): Promise<'active' | 'inactive' | 'unknown' | 'not_offered'> {
+): Promise<Introspected> => introspectToken(deps, holder, credential, token, 'refresh_token')
+
+export async function introspectToken(
+  deps: AskDeps,
+  holder: Holder,
+  credential: Pick<Credential, 'config'>,
+  token: Secret,
+  hint: TokenHint,
+): Promise<Introspected> {
   try {
-    const answer = await introspect(deps, holder, credential, token, 'refresh_token')
+    const answer = await introspect(deps, holder, credential, token, hint)
     if (!answer) return 'not_offered'
     const active = readAnswer(answer.status, answer.body)?.active
     return active === true ? 'active' : active === false ? 'inactive' : 'unknown'
@@ -70,7 +84,7 @@ export function readLifetime(status: number, body: Buffer, wallNow: number): num
  * call is refused.
  */
 export async function learnLifetime(
-  deps: AskDeps & Pick<RefreshDeps, 'store' | 'log'>,
+  deps: AskDeps & Pick<RefreshDeps, 'store' | 'log' | 'clock'>,
   holder: Holder,
   credential: Credential,
 ): Promise<void> {

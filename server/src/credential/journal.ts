@@ -62,7 +62,7 @@ interface Sealed {
   facts: ConnectionConfig
 }
 
-function seal(vault: Vault, successor: Successor): string {
+async function seal(vault: Vault, successor: Successor): Promise<string> {
   const { tokens, environmentId, credentialId } = successor
   const sealed: Sealed = {
     presented: successor.presented.toString('base64'),
@@ -78,15 +78,16 @@ function seal(vault: Vault, successor: Successor): string {
     ...(tokens.scopes && { scopes: tokens.scopes }),
     raw: tokens.raw,
   }
-  return vault.seal(JSON.stringify(sealed), place(environmentId, credentialId)).toString('base64')
+  const bytes = await vault.withKeys(() => vault.seal(JSON.stringify(sealed), place(environmentId, credentialId)))
+  return bytes.toString('base64')
 }
 
 /** Written by `seal` alone and authenticated, so its shape is known. */
-function unseal(vault: Vault, line: EntryLine): Entry {
+async function unseal(vault: Vault, line: EntryLine): Promise<Entry> {
   const { id, environmentId, credentialId, tokenVersion } = line
-  const sealed = JSON.parse(
-    vault.open(Buffer.from(line.sealed, 'base64'), place(environmentId, credentialId)),
-  ) as Sealed
+  const bytes = Buffer.from(line.sealed, 'base64')
+  const text = await vault.withKeys(() => vault.open(bytes, place(environmentId, credentialId)))
+  const sealed = JSON.parse(text) as Sealed
   return {
     id,
     credentialId,
@@ -152,22 +153,23 @@ export async function openJournal(dataDir: string, vault: Vault, log: Log): Prom
   }
 
   /** A line that does not open (a damaged disk, a key that was taken away) must not keep the server from starting. */
-  const opened = (lines: EntryLine[]): Entry[] =>
-    lines.flatMap(line => {
+  async function opened(lines: EntryLine[]): Promise<Entry[]> {
+    const entries: Entry[] = []
+    for (const line of lines)
       try {
-        return [unseal(vault, line)]
+        entries.push(await unseal(vault, line))
       } catch (error) {
         log.error(
           { entry: line.id, credential: line.credentialId, reason: String(error) },
           'a journal entry cannot be opened',
         )
-        return []
       }
-    })
+    return entries
+  }
 
   const { files, decided } = await readFolder()
   const left = files.flatMap(file => file.entries).filter(line => !decided.has(line.id))
-  const undecided = new Map(opened(left).map(entry => [entry.id, entry]))
+  const undecided = new Map((await opened(left)).map(entry => [entry.id, entry]))
   await sweep(folder, files, decided)
 
   let file: FileHandle | undefined
@@ -213,7 +215,8 @@ export async function openJournal(dataDir: string, vault: Vault, log: Log): Prom
     async append(successor) {
       const entry = { id: newId(), ...successor }
       const { id, environmentId, credentialId, tokenVersion } = entry
-      await write(`e ${id} ${environmentId} ${credentialId} ${tokenVersion} ${seal(vault, successor)}\n`)
+      const sealed = await seal(vault, successor)
+      await write(`e ${id} ${environmentId} ${credentialId} ${tokenVersion} ${sealed}\n`)
       undecided.set(id, entry)
       return entry
     },
@@ -225,7 +228,8 @@ export async function openJournal(dataDir: string, vault: Vault, log: Log): Prom
     async retained() {
       const { files, decided } = await readFolder()
       const kept = files.flatMap(read => read.entries)
-      return opened(kept.filter(line => (decided.get(line.id) ?? 0) > Date.now() - retentionMs)).sort(byVersion)
+      const young = kept.filter(line => (decided.get(line.id) ?? 0) > Date.now() - retentionMs)
+      return (await opened(young)).sort(byVersion)
     },
     async close() {
       await flushing

@@ -6,7 +6,7 @@ import type { Clock, Egress } from '../seams.ts'
 import type { Epoch } from './epoch.ts'
 import type { Journal } from './journal.ts'
 import type { Client, TokenSet } from './kinds/oauth2-code.ts'
-import type { CredentialStore } from './store.ts'
+import type { CredentialStore, Successor } from './store.ts'
 import type { Timing } from './timing.ts'
 import type { IntentWatch } from './watch.ts'
 
@@ -21,8 +21,8 @@ export interface RefreshDeps {
   /** This process, for the row's reader. */
   node: string
   epoch: Epoch
-  /** Ends tokens nobody will hold: a late answer of a deleted or reconnected grant. */
-  revoke: (holder: Holder, config: ConnectionConfig, tokens: TokenSet) => Promise<void>
+  /** Has tokens ended that nobody will hold: a late answer of a deleted or reconnected grant. Resolves once that will outlast a crash. */
+  revoke: (holder: Holder, config: ConnectionConfig, tokens: TokenSet, successor: Successor) => Promise<void>
   /** This process is about to stop. */
   draining: () => boolean
 }

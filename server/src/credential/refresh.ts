@@ -16,7 +16,7 @@ import type { Entry } from './journal.ts'
 import { factsOf, readTokenAnswer, refreshGrant, type TokenSet, tokenRequest } from './kinds/oauth2-code.ts'
 import type { Holder, RefreshDeps } from './refresh-deps.ts'
 import type { Attempt, Credential, Installed, Successor } from './store.ts'
-import { backOff } from './timing.ts'
+import { backOff, blockedBackOff } from './timing.ts'
 
 /** Why it is renewed: its end is near, somebody asked, or the provider called the access token dead. */
 export type Reason = 'due' | 'asked' | 'access_token_dead'
@@ -54,8 +54,12 @@ export async function refreshOnce(
     await persist(deps, () => store.leaveInDoubt(attempt, cause, backOff(credential.failures)))
     return { kind: 'unavailable', cause }
   }
-  const withdraw = async (cause: string, health: Health = credential.health): Promise<RefreshOutcome> => {
-    await persist(deps, () => store.withdraw(attempt, health, cause, backOff(credential.failures)))
+  const withdraw = async (
+    cause: string,
+    health: Health = credential.health,
+    wait = backOff(credential.failures),
+  ): Promise<RefreshOutcome> => {
+    await persist(deps, () => store.withdraw(attempt, health, cause, wait))
     return { kind: 'unavailable', cause }
   }
 
@@ -143,7 +147,7 @@ export async function refreshOnce(
       await persist(deps, () => store.refuse(attempt, read.error, accessDead))
       return { kind: 'refused', cause: read.error }
     case 'blocked':
-      return beneath ? doubt('policy') : withdraw('policy', 'blocked_by_policy')
+      return beneath ? doubt('policy') : withdraw('policy', 'blocked_by_policy', blockedBackOff(credential.failures))
     case 'later':
       return takeBack(read.error)
     case 'doubt':
@@ -277,7 +281,7 @@ export async function installDecided(
       const installed = await deps.store.install(successor, { suspect, epoch: deps.epoch.current().name })
       // Nobody will ever present these: end them at the provider, so that a deleted connection is deleted there too.
       if (holder && (installed === 'gone' || installed === 'orphaned'))
-        await deps.revoke(holder, { ...successor.config, ...successor.facts }, successor.tokens)
+        await deps.revoke(holder, { ...successor.config, ...successor.facts }, successor.tokens, successor)
       if (installed === 'superseded')
         deps.log.info({ credential: successor.credentialId }, 'a token answer came after another one to the same token')
       if (entry) await deps.journal.decide(entry).catch(() => {})

@@ -5,6 +5,7 @@ import { newId } from '../lib/id.ts'
 import { Secret } from '../lib/secret.ts'
 import type { ConnectionConfig } from '../provider/endpoint.ts'
 import type { Clock, Db, Vault } from '../seams.ts'
+import type { SealedColumn } from '../vault/rotate.ts'
 import type { TokenSet } from './kinds/oauth2-code.ts'
 import { margin, type Timing } from './timing.ts'
 
@@ -111,22 +112,25 @@ const sealTokens = (
   id: string,
   tokens: TokenSet,
   refreshToken: Secret | undefined,
-): Buffer => {
+): Promise<Buffer> => {
   const sealed: Sealed = {
     access_token: tokens.accessToken.reveal(),
     ...(refreshToken && { refresh_token: refreshToken.reveal() }),
     token_type: tokens.tokenType,
     raw: tokens.raw,
   }
-  return vault.seal(JSON.stringify(sealed), place(environmentId, id))
+  return vault.withKeys(() => vault.seal(JSON.stringify(sealed), place(environmentId, id)))
 }
 
 export const fingerprint = (keyedHash: KeyedHash, refreshToken: Secret | undefined): Buffer | null =>
   refreshToken ? keyedHash(`refresh token ${refreshToken.reveal()}`) : null
 
-function fromRow({ vault, clock, timing }: StoreDeps, row: Row): Credential {
-  // The row was written by `sealTokens` alone and its seal is authenticated, so its shape is known.
-  const tokens = JSON.parse(vault.open(row.sealed, place(row.environment_id, row.id))) as Sealed
+/** The row was written by `sealTokens` alone and its seal is authenticated, so its shape is known. */
+export const openSealed = async (vault: Vault, row: Pick<Row, 'id' | 'environment_id' | 'sealed'>): Promise<Sealed> =>
+  JSON.parse(await vault.withKeys(() => vault.open(row.sealed, place(row.environment_id, row.id)))) as Sealed
+
+async function fromRow({ vault, clock, timing }: StoreDeps, row: Row): Promise<Credential> {
+  const tokens = await openSealed(vault, row)
   const aliveUntil = row.left_ms === null ? undefined : clock.now() + row.left_ms
   return {
     id: row.id,
@@ -202,11 +206,12 @@ export async function addCredential(deps: StoreDeps, added: NewCredential): Prom
   const print = fingerprint(keyedHash, tokens.refreshToken)
   for (;;) {
     const id = newId()
+    const sealed = await sealTokens(vault, environmentId, id, tokens, tokens.refreshToken)
     const fresh = await db.query(sql`
       insert into credential (id, environment_id, integration_id, kind, config, scopes_requested, scopes_granted, token_fp, sealed,
         obtained_at, expires_at, db_epoch)
       values (${id}, ${environmentId}, ${integrationId}, 'oauth2-code', ${JSON.stringify(config)}::jsonb, ${scopesRequested},
-        ${scopesGranted}, ${print}, ${sealTokens(vault, environmentId, id, tokens, tokens.refreshToken)}, clock_timestamp(),
+        ${scopesGranted}, ${print}, ${sealed}, clock_timestamp(),
         clock_timestamp() + ${tokens.lifeMs ?? null}::float8 * interval '1 millisecond', ${epoch})
       on conflict (integration_id, token_fp) where gone_at is null and token_fp is not null do nothing
       returning id`)
@@ -215,9 +220,10 @@ export async function addCredential(deps: StoreDeps, added: NewCredential): Prom
       select id from credential where integration_id = ${integrationId} and token_fp = ${print} and gone_at is null for update`)
     // Ended or renewed between the two statements: then the token is not known any more.
     if (!known) continue
+    const resealed = await sealTokens(vault, environmentId, known.id, tokens, tokens.refreshToken)
     await db.query(sql`
       with joined as (
-        update credential set sealed = ${sealTokens(vault, environmentId, known.id, tokens, tokens.refreshToken)},
+        update credential set sealed = ${resealed},
           token_version = token_version + 1, obtained_at = clock_timestamp(),
           expires_at = clock_timestamp() + ${tokens.lifeMs ?? null}::float8 * interval '1 millisecond',
           config = config || ${JSON.stringify(config)}::jsonb, scopes_requested = ${scopesRequested}, scopes_granted = ${scopesGranted},
@@ -300,6 +306,8 @@ export interface CredentialStore {
   exhaust(credential: Credential, introspects: boolean): Promise<void>
   /** Presentations nobody has settled, to be watched. */
   openIntents(): Promise<{ id: string; integrationId: number; intentClaim: string }[]>
+  /** Blocked by a policy, and their wait is over. The longest waiting first, a few at a time. */
+  blockedDue(): Promise<{ id: string; integrationId: number }[]>
   /** True for exactly one caller per installed token: the one that may ask the provider when it ends. */
   askLifetimeOnce(credential: Credential): Promise<boolean>
   saveLifetime(credential: Credential, leftMs: number): Promise<void>
@@ -349,7 +357,7 @@ export function createCredentialStore(deps: StoreDeps): CredentialStore {
     async install(successor, { suspect, epoch }) {
       const { credentialId, environmentId, grantNumber, tokenVersion, presented, tokens, rotated, facts } = successor
       const print = fingerprint(keyedHash, tokens.refreshToken)
-      const sealed = sealTokens(vault, environmentId, credentialId, tokens, tokens.refreshToken)
+      const sealed = await sealTokens(vault, environmentId, credentialId, tokens, tokens.refreshToken)
       const installed = await run(sql`
         with installed as (
           update credential set sealed = ${sealed}, token_fp = ${print}, token_version = token_version + 1,
@@ -442,6 +450,14 @@ export function createCredentialStore(deps: StoreDeps): CredentialStore {
       return rows.map(row => ({ id: row.id, integrationId: row.integration_id, intentClaim: row.intent_claim }))
     },
 
+    async blockedDue() {
+      const rows = await db.query<{ id: string; integration_id: number }>(sql`
+        select id, integration_id from credential
+        where health = 'blocked_by_policy' and gone_at is null and not paused and next_try_at < clock_timestamp()
+        order by next_try_at limit 20`)
+      return rows.map(row => ({ id: row.id, integrationId: row.integration_id }))
+    },
+
     askLifetimeOnce: credential =>
       run(sql`
         update credential set lifetime_asked = token_version
@@ -459,3 +475,40 @@ export function createCredentialStore(deps: StoreDeps): CredentialStore {
     },
   }
 }
+
+/** What people decide: `paused` is a column of its own, so that no save, verdict or reconnect undoes it. Every cache hears of it. */
+export const setPaused = (db: Db, ids: string[], paused: boolean): Promise<object[]> =>
+  db.query(sql`
+    with changed as (
+      update credential set paused = ${paused}
+      where id = any (${ids}::uuid[]) and paused <> ${paused} and gone_at is null
+      returning id)
+    select pg_notify('fairlead_changed', 'credential ' || id) from changed`)
+
+/** Somebody says that the policy was lifted: the slow wait of a blocked credential is over. */
+export const liftBlock = (db: Db, id: string): Promise<object[]> =>
+  db.query(sql`update credential set next_try_at = clock_timestamp() where id = ${id} and health = 'blocked_by_policy'`)
+
+/** RE-SEAL. Not an installation: `token_version` stays, and is part of the condition, so that an answer installed meanwhile is not undone. */
+export const sealedTokens = (db: Db): SealedColumn => ({
+  async count(keys) {
+    const [row] = await db.query<{ rows: number }>(
+      sql`select count(*)::int as rows from credential where sealed_key = any (${keys}::bytea[])`,
+    )
+    return row!.rows
+  },
+  async sealedWith(key, after, limit) {
+    const rows = await db.query<{ id: string; environment_id: number; token_version: number; sealed: Buffer }>(sql`
+      select id, environment_id, token_version, sealed from credential
+      where sealed_key = ${key} and id > coalesce(${after}::uuid, '00000000-0000-0000-0000-000000000000')
+      order by id limit ${limit}`)
+    return rows.map(({ id, environment_id, token_version, sealed }) => ({
+      place: place(environment_id, id),
+      sealed,
+      replace: resealed =>
+        db.query(sql`
+          update credential set sealed = ${resealed}
+          where id = ${id} and token_version = ${token_version} and sealed = ${sealed}`),
+    }))
+  },
+})

@@ -50,3 +50,7 @@ export const margin = (lifeMs: number, t: Timing): number => Math.min(lifeMs / 4
 
 /** After n failures in a row: 5 s doubling to 15 minutes. */
 export const backOff = (failures: number): number => Math.min(minutes(15), seconds(5) * 2 ** Math.min(failures, 20))
+
+/** A policy is lifted by people: asked again after 15 minutes, then half an hour, then every hour. */
+export const blockedBackOff = (failures: number): number =>
+  Math.min(minutes(60), minutes(15) * 2 ** Math.min(failures, 2))

@@ -1,10 +1,11 @@
 /**
  * The documentation. This room owns /docs/: Markdown from `docs/`, rendered with this server's own URLs filled in.
- * `{{url}}` in a page is where this server is reached, `{{errors}}` the table of every error code.
+ * `{{url}}` in a page is where this server is reached, `{{errors}}` the table of every error code,
+ * `{{states}}` and `{{causes}}` those of a connection's states and of their causes.
  */
 import { readdir, readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
-import { errors } from '@fairlead/contract'
+import { causes, errors, states } from '@fairlead/contract'
 import { Failure } from '../errors.ts'
 import { api } from '../http/api.ts'
 import { Html, html, page } from '../http/page.ts'
@@ -16,6 +17,11 @@ const errorTable = [
   '|---|---|---|',
   ...Object.entries(errors).map(([code, [status, message]]) => `| \`${code}\` | ${status} | ${message} |`),
 ].join('\n')
+
+const sentences = (table: Record<string, string>): string =>
+  ['| code | |', '|---|---|', ...Object.entries(table).map(([code, sentence]) => `| \`${code}\` | ${sentence} |`)].join(
+    '\n',
+  )
 
 export function docsRoutes({ url }: { url: string }) {
   const app = api()
@@ -30,6 +36,8 @@ export function docsRoutes({ url }: { url: string }) {
     const source = (await readFile(`${folder}${name}.md`, 'utf8'))
       .replaceAll('{{url}}', url)
       .replaceAll('{{errors}}', errorTable)
+      .replaceAll('{{states}}', sentences(states))
+      .replaceAll('{{causes}}', sentences(causes))
     // Imported here: 30 ms that no start should wait for.
     const { default: MarkdownIt } = await import('markdown-it')
     const body = new Html(new MarkdownIt({ html: false, linkify: false }).render(source))

@@ -17,6 +17,7 @@ import { api, type Guard } from '../http/api.ts'
 import { Secret } from '../lib/secret.ts'
 import { isoZulu } from '../lib/time.ts'
 import type { Catalogue } from '../provider/catalogue.ts'
+import type { Db } from '../seams.ts'
 import {
   addIntegration,
   findIntegration,
@@ -34,6 +35,8 @@ interface Deps extends StoreDeps {
   url: string
   /** Told after a change, so that caches elsewhere let go of what they know. */
   changed: (environmentId: number) => Promise<void>
+  /** Ends every grant of an integration within the transaction that deletes it. Connections stand above this room. */
+  endGrants: (tx: Db, integration: Integration) => Promise<void>
 }
 
 const needsClient = new Set(['OAUTH1', 'OAUTH2', 'APP', 'CUSTOM'])
@@ -154,7 +157,10 @@ export function integrationRoutes(deps: Deps) {
   app.openapi(guard(deleteIntegration), async c => {
     const { environment } = keyCaller(c.get('caller'))
     const integration = await known(environment.id, c.req.valid('param').uniqueKey)
-    await removeIntegration(deps, integration.id)
+    await deps.db.transaction(async tx => {
+      await deps.endGrants(tx, integration)
+      await removeIntegration({ ...deps, db: tx }, integration.id)
+    })
     await deps.changed(environment.id)
     return c.json({ success: true as const }, 200)
   })

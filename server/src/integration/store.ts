@@ -1,6 +1,7 @@
 import { sql } from '../db/sql.ts'
 import { Secret } from '../lib/secret.ts'
 import type { Db, Vault } from '../seams.ts'
+import type { SealedColumn } from '../vault/rotate.ts'
 
 /** A provider configured by you; `key` is `provider_config_key` on the wire. */
 export interface Integration {
@@ -65,7 +66,7 @@ function fromRow(vault: Vault, row: Row): Integration {
 
 export async function listIntegrations({ db, vault }: Deps, environmentId: number): Promise<Integration[]> {
   const rows = await db.query<Row>(sql`select * from integration where environment_id = ${environmentId} order by id`)
-  return rows.map(row => fromRow(vault, row))
+  return vault.withKeys(() => rows.map(row => fromRow(vault, row)))
 }
 
 export async function findIntegration(
@@ -76,12 +77,12 @@ export async function findIntegration(
   const [row] = await db.query<Row>(
     sql`select * from integration where environment_id = ${environmentId} and unique_key = ${key}`,
   )
-  return row && fromRow(vault, row)
+  return row && vault.withKeys(() => fromRow(vault, row))
 }
 
 export async function findIntegrationById({ db, vault }: Deps, id: number): Promise<Integration | undefined> {
   const [row] = await db.query<Row>(sql`select * from integration where id = ${id}`)
-  return row && fromRow(vault, row)
+  return row && vault.withKeys(() => fromRow(vault, row))
 }
 
 export interface NewIntegration {
@@ -97,23 +98,26 @@ export interface NewIntegration {
 
 /** Undefined when the key is taken. */
 export async function addIntegration({ db, vault }: Deps, added: NewIntegration): Promise<Integration | undefined> {
-  const sealed = added.clientSecret && vault.seal(added.clientSecret, secretPlace(added.environmentId, added.key))
+  const { clientSecret } = added
+  const place = secretPlace(added.environmentId, added.key)
+  const sealed = clientSecret && (await vault.withKeys(() => vault.seal(clientSecret, place)))
   const [row] = await db.query<Row>(sql`
     insert into integration (environment_id, unique_key, provider, display_name, client_id, client_secret_sealed, scopes, forward_webhooks)
     values (${added.environmentId}, ${added.key}, ${added.provider}, ${added.displayName}, ${added.clientId}, ${sealed}, ${added.scopes}, ${added.forwardWebhooks})
     on conflict (environment_id, unique_key) do nothing
     returning *`)
-  return row && fromRow(vault, row)
+  return row && vault.withKeys(() => fromRow(vault, row))
 }
 
 export async function saveIntegration({ db, vault }: Deps, integration: Integration): Promise<Integration | undefined> {
   const { id, environmentId, key, displayName, clientId, clientSecret, scopes, forwardWebhooks } = integration
-  const sealed = clientSecret && vault.seal(clientSecret.reveal(), secretPlace(environmentId, key))
+  const place = secretPlace(environmentId, key)
+  const sealed = clientSecret && (await vault.withKeys(() => vault.seal(clientSecret.reveal(), place)))
   const [row] = await db.query<Row>(sql`
     update integration set unique_key = ${key}, display_name = ${displayName}, client_id = ${clientId},
       client_secret_sealed = ${sealed}, scopes = ${scopes}, forward_webhooks = ${forwardWebhooks}, updated_at = now()
     where id = ${id} returning *`)
-  return row && fromRow(vault, row)
+  return row && vault.withKeys(() => fromRow(vault, row))
 }
 
 export const removeIntegration = ({ db }: Deps, id: number): Promise<object[]> =>
@@ -125,3 +129,25 @@ export async function hasConnections({ db }: Deps, id: number): Promise<boolean>
   )
   return row!.used
 }
+
+export const sealedClientSecrets = (db: Db): SealedColumn => ({
+  async count(keys) {
+    const [row] = await db.query<{ rows: number }>(
+      sql`select count(*)::int as rows from integration where client_secret_key = any (${keys}::bytea[])`,
+    )
+    return row!.rows
+  },
+  async sealedWith(key, after, limit) {
+    const rows = await db.query<{ id: number; environment_id: number; unique_key: string; sealed: Buffer }>(sql`
+      select id, environment_id, unique_key, client_secret_sealed as sealed from integration
+      where client_secret_key = ${key} and unique_key > coalesce(${after}, '') order by unique_key limit ${limit}`)
+    return rows.map(({ id, environment_id, unique_key, sealed }) => ({
+      place: secretPlace(environment_id, unique_key),
+      sealed,
+      // The value of a renamed integration is another one, so the comparison covers its name.
+      replace: resealed =>
+        db.query(sql`
+          update integration set client_secret_sealed = ${resealed} where id = ${id} and client_secret_sealed = ${sealed}`),
+    }))
+  },
+})

@@ -1,76 +1,92 @@
 /**
- * The vault: seals and opens bytes with AES-256-GCM. It owns the sealed format and the key ring and knows nothing of what it seals.
- * Called by every room's store that keeps a secret; has no URLs and no tables.
+ * The vault: seals and opens bytes with AES-256-GCM. It owns the sealed format, the key ring and the table `data_key`, and knows nothing
+ * of what it seals. Called by every room's store that keeps a secret; has no URLs.
  *
- * Sealed value, version 1:  1 byte version | 8 bytes key id | 12 bytes nonce | 16 bytes tag | ciphertext
+ * Envelope: key-encryption keys (`provider.ts`) wrap data keys (`ring.ts`), one per environment; data keys seal values.
+ * Sealed value, version 2:  1 byte version | 8 bytes data key id | 12 bytes nonce | 16 bytes tag | ciphertext
  * The associated data names the place (table, column, environment, row) and the key, so a value copied to another row,
  * column, environment or key does not open (security checklist CR2).
  */
-import { createCipheriv, createDecipheriv, createHash, randomBytes } from 'node:crypto'
+import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto'
 import { Failure } from '../errors.ts'
-import type { Secret } from '../lib/secret.ts'
 import type { SealedPlace, Vault } from '../seams.ts'
+import { keyIdLength, type Ring } from './ring.ts'
 
-const version = 1
-const idLength = 8
+const version = 2
 const nonceLength = 12
 // GCM accepts tags down to 4 bytes unless told otherwise, and a short tag can be guessed.
 const tagLength = 16
-const headerLength = 1 + idLength + nonceLength + tagLength
-
-interface Key {
-  id: Buffer
-  bytes: Buffer
-}
-
-const keyOf = (secret: Secret): Key => {
-  const bytes = Buffer.from(secret.reveal(), 'base64')
-  return { id: createHash('sha256').update('fairlead key id').update(bytes).digest().subarray(0, idLength), bytes }
-}
+const headerLength = 1 + keyIdLength + nonceLength + tagLength
 
 /** Each part is preceded by its length, so ("ab","c") and ("a","bc") are different places. */
-function associatedData(place: SealedPlace, keyId: Buffer): Buffer {
-  const parts = [place.table, place.column, String(place.environment), place.row].map(part => Buffer.from(part))
-  const framed = [...parts, keyId].flatMap(part => {
-    const length = Buffer.alloc(4)
-    length.writeUInt32BE(part.length)
-    return [length, part]
-  })
-  return Buffer.concat([Buffer.from([version]), ...framed])
+function associatedData({ table, column, environment, row }: SealedPlace, keyId: Buffer): Buffer {
+  const parts = [table, column, String(environment), row]
+  const data = Buffer.allocUnsafe(parts.reduce((sum, part) => sum + 4 + Buffer.byteLength(part), 1 + 4 + keyId.length))
+  let at = data.writeUInt8(version)
+  for (const part of parts) {
+    const length = data.write(part, at + 4)
+    data.writeUInt32BE(length, at)
+    at += 4 + length
+  }
+  data.writeUInt32BE(keyId.length, at)
+  keyId.copy(data, at + 4)
+  return data
 }
 
-/** `keys`: base64 of 32 bytes each; the first seals, all open. Their form was checked by `config.ts`. */
-export function createVault(keys: readonly Secret[]): Vault {
-  const ring = keys.map(keyOf)
-  const sealing = ring[0]
-  if (!sealing) throw new Error('A vault needs at least one key.')
+/** A key this process has not loaded. Becomes an answer only when the table does not have it either. */
+class KeyMissing extends Failure {
+  /** The environment that wants to seal; undefined when a value was to be opened. */
+  readonly sealing: number | undefined
 
+  constructor(cause: string, sealing?: number) {
+    super('sealed_value_unreadable', { cause })
+    this.sealing = sealing
+  }
+}
+
+export function createVault(ring: Ring): Vault {
   return {
     seal(plain, place) {
+      const key = ring.current(place.environment)
+      if (!key) throw new KeyMissing(`environment ${place.environment} has no data key`, place.environment)
       const nonce = randomBytes(nonceLength)
-      const cipher = createCipheriv('aes-256-gcm', sealing.bytes, nonce, { authTagLength: tagLength })
-      cipher.setAAD(associatedData(place, sealing.id))
+      const cipher = createCipheriv('aes-256-gcm', key.key, nonce, { authTagLength: tagLength })
+      cipher.setAAD(associatedData(place, key.id))
       const ciphertext = Buffer.concat([cipher.update(plain, 'utf8'), cipher.final()])
-      return Buffer.concat([Buffer.from([version]), sealing.id, nonce, cipher.getAuthTag(), ciphertext])
+      return Buffer.concat([Buffer.from([version]), key.id, nonce, cipher.getAuthTag(), ciphertext])
     },
 
     open(sealed, place) {
       const where = `${place.table}.${place.column}`
       if (sealed.length < headerLength || sealed[0] !== version)
         throw new Failure('sealed_value_unreadable', { cause: `${where}: not a sealed value` })
-      const id = sealed.subarray(1, 1 + idLength)
-      const key = ring.find(candidate => candidate.id.equals(id))
+      const id = sealed.subarray(1, 1 + keyIdLength)
+      const key = ring.find(id)
       if (!key)
-        throw new Failure('sealed_value_unreadable', { cause: `${where}: sealed with key ${id.toString('hex')}` })
-      const nonce = sealed.subarray(1 + idLength, 1 + idLength + nonceLength)
+        throw new KeyMissing(
+          `${where}: sealed with data key ${id.toString('hex')}, which is unknown or wrapped with a key this server was not given`,
+        )
+      const nonce = sealed.subarray(1 + keyIdLength, 1 + keyIdLength + nonceLength)
       const tag = sealed.subarray(headerLength - tagLength, headerLength)
-      const decipher = createDecipheriv('aes-256-gcm', key.bytes, nonce, { authTagLength: tagLength })
+      const decipher = createDecipheriv('aes-256-gcm', key.key, nonce, { authTagLength: tagLength })
       decipher.setAAD(associatedData(place, key.id))
       decipher.setAuthTag(tag)
       try {
         return decipher.update(sealed.subarray(headerLength), undefined, 'utf8') + decipher.final('utf8')
       } catch (cause) {
         throw new Failure('sealed_value_unreadable', { cause: new Error(`${where}: altered or moved`, { cause }) })
+      }
+    },
+
+    async withKeys(work) {
+      // Twice at most: `work` may open with one new key and seal with another.
+      for (let missing = 0; ; missing++) {
+        try {
+          return work()
+        } catch (error) {
+          if (!(error instanceof KeyMissing) || missing === 2) throw error
+          await (error.sealing === undefined ? ring.load() : ring.supply(error.sealing))
+        }
       }
     },
   }

@@ -7,10 +7,10 @@ import { defaultTiming } from '../../src/credential/timing.ts'
 import { sql } from '../../src/db/sql.ts'
 import { Secret } from '../../src/lib/secret.ts'
 import { systemClock } from '../../src/lib/time.ts'
-import { createVault } from '../../src/vault/vault.ts'
 import { testDatabase } from '../support/database.ts'
 import { type Answer, request } from '../support/fairlead.ts'
-import { newEncryptionKey, serverOn } from './support.ts'
+import { newEncryptionKey, vaultOn } from '../support/vault.ts'
+import { serverOn } from './support.ts'
 
 test('what belongs to another environment is answered exactly like what does not exist', async t => {
   const database = await testDatabase()
@@ -48,7 +48,7 @@ test('what belongs to another environment is answered exactly like what does not
 
   // A connection of prod, stored as the callback would.
   const { db } = database
-  const vault = createVault([new Secret(encryptionKey)])
+  const vault = await vaultOn(db, encryptionKey)
   const deps = { db, vault, keyedHash: await openKeyedHash(db, vault), clock: systemClock, timing: defaultTiming }
   const rows = await db.query<{ id: number; environment_id: number; unique_key: string }>(sql`
     select i.id, i.environment_id, i.unique_key from integration i join environment e on e.id = environment_id where e.name = 'prod'`)

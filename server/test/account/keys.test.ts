@@ -8,10 +8,10 @@ import { listEnvironments } from '../../src/account/store.ts'
 import { sql } from '../../src/db/sql.ts'
 import { Failure } from '../../src/errors.ts'
 import { Secret } from '../../src/lib/secret.ts'
-import { createVault } from '../../src/vault/vault.ts'
 import { testDatabase } from '../support/database.ts'
 import { request } from '../support/fairlead.ts'
-import { newEncryptionKey, serverOn } from './support.ts'
+import { newEncryptionKey, vaultOn } from '../support/vault.ts'
+import { serverOn } from './support.ts'
 
 const ask = (port: number, key: string | undefined, path = '/integrations') =>
   request(`http://127.0.0.1:${port}${path}`, key === undefined ? {} : { headers: { Authorization: key } })
@@ -130,7 +130,7 @@ for (const [held, asked, has] of scopes)
 
 test('a route asks for what the contract says about it, and any one of its scopes suffices', async t => {
   const { db } = await testDatabase(t)
-  const vault = createVault([new Secret(newEncryptionKey())])
+  const vault = await vaultOn(db, newEncryptionKey())
   const keyedHash = await openKeyedHash(db, vault)
   await prepareEnvironments({ db, keyedHash }, [{ variable: 'DEV', key: new Secret(key) }])
   const callers = createCallers({ db, keyedHash, findSession: async () => undefined })
@@ -153,25 +153,37 @@ test('a route asks for what the contract says about it, and any one of its scope
   assert.equal(await codeWith([]), 'forbidden')
 })
 
-test('rotating the encryption key breaks no API key; without the old one the server does not start', async t => {
+test('rotating the encryption key breaks no API key; only before the first start with both does the new one alone not do', async t => {
   const database = await testDatabase()
   const [old, next] = [newEncryptionKey(), newEncryptionKey()]
   const first = await serverOn(t, database, { FAIRLEAD_ENCRYPTION_KEY: old, FAIRLEAD_SECRET_KEY_DEV: key })
   assert.equal((await ask(first.port, `Bearer ${key}`)).status, 200)
+
+  const everything = () =>
+    database.db.query(sql`
+      select (select jsonb_agg(k order by id) from api_key k) as keys, (select jsonb_agg(s) from setting s) as settings,
+        (select jsonb_agg(d order by id) from data_key d) as data_keys`)
+  async function refusedWith(encryptionKey: string): Promise<void> {
+    const before = await everything()
+    await assert.rejects(serverOn(t, database, { FAIRLEAD_ENCRYPTION_KEY: encryptionKey }), (error: Error) => {
+      assert.match(error.message, /^This database was sealed with another encryption key\. Start with that key/)
+      assert.ok(!error.message.includes(next) && !error.message.includes(old))
+      return true
+    })
+    // A refused start changes nothing.
+    assert.deepEqual(await everything(), before)
+  }
+  await refusedWith(next)
   const rotated = await serverOn(t, database, { FAIRLEAD_ENCRYPTION_KEY: `${next},${old}` })
   assert.equal((await ask(rotated.port, `Bearer ${key}`)).status, 200)
   assert.deepEqual(rotated.generatedKeys, [])
 
-  const counts = () =>
-    database.db.query(sql`select (select count(*) from api_key) as keys, (select count(*) from setting) as s`)
-  const before = await counts()
-  await assert.rejects(serverOn(t, database, { FAIRLEAD_ENCRYPTION_KEY: next }), (error: Error) => {
-    assert.match(error.message, /^This database was sealed with another encryption key\. Start with that key/)
-    assert.ok(!error.message.includes(next) && !error.message.includes(old))
-    return true
-  })
-  // A refused start changes nothing.
-  assert.deepEqual(await counts(), before)
+  const after = await serverOn(t, database, { FAIRLEAD_ENCRYPTION_KEY: next })
+  assert.equal((await ask(after.port, `Bearer ${key}`)).status, 200)
+  // The server that was there before and knows the old one alone still serves.
+  assert.equal((await ask(first.port, `Bearer ${key}`)).status, 200)
+  await refusedWith(old)
+  await refusedWith(newEncryptionKey())
 })
 
 test('a data folder that lost its key is refused, not given a new one', async t => {

@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -7,8 +6,6 @@ import { type Config, readConfig } from '../../src/config.ts'
 import type { TestDatabase } from '../support/database.ts'
 
 type Test = { after(work: () => Promise<void>): void }
-
-export const newEncryptionKey = (): string => randomBytes(32).toString('base64')
 
 const quiet = { debug() {}, info() {}, warn() {}, error() {} }
 

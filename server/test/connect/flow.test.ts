@@ -14,9 +14,8 @@ import { sandboxOverlay } from '../../../demo/overlay.ts'
 import { openKeyedHash } from '../../src/account/pepper.ts'
 import { openDb } from '../../src/db/open.ts'
 import { sql } from '../../src/db/sql.ts'
-import { Secret } from '../../src/lib/secret.ts'
-import { createVault } from '../../src/vault/vault.ts'
 import { type Answer, Browser, request, startFairlead } from '../support/fairlead.ts'
+import { vaultOn } from '../support/vault.ts'
 import { addIntegration, begin, callbackOf, clientId, clientSecret, openSession, startUrl } from './support/journey.ts'
 import { overlay, sendJson, startProvider, tokens } from './support/provider.ts'
 import { scope } from './support/scope.ts'
@@ -56,7 +55,7 @@ const utcOffset = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00$/
 const uuid4 = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/
 
 /** A key with exactly these scopes. The API cannot make one yet, so it is written where the server looks it up. */
-const keyedHash = await openKeyedHash(db, createVault([new Secret(encryptionKey)]))
+const keyedHash = await openKeyedHash(db, await vaultOn(db, encryptionKey))
 async function keyWith(...scopes: string[]): Promise<string> {
   const key = randomUUID()
   await db.query(sql`insert into api_key (environment_id, display_name, lookup, scopes)
@@ -179,6 +178,7 @@ test('a sandbox is connected through the simulator', async t => {
       metadata: null,
       created: listed.created,
       health: 'active',
+      state: { name: 'active', cause: null, message: 'It works.' },
     })
   })
 
@@ -241,6 +241,7 @@ test('a sandbox is connected through the simulator', async t => {
       ['tags[PLAN]=gold', 'tags[plan]=Gold'],
       ['search=acme.com', 'search=%25'],
       ['limit=1', 'limit=1&page=1'],
+      ['state=active', 'state=paused'],
     ]
     for (const [hit, miss] of filters) {
       assert.equal(await found(hit), 1, hit)
@@ -265,7 +266,11 @@ test('a sandbox is connected through the simulator', async t => {
     assert.deepEqual({ status, json }, { status: 200, json: { success: true } })
     failsWith(await call('GET', path), 404, 'not_found')
     failsWith(await call('DELETE', path), 400, 'unknown_connection')
-    assert.deepEqual(await db.query(sql`select id from credential`), [])
+    // The row stays as a tombstone, for whatever still refers to it; of the secret nothing is left in it.
+    assert.deepEqual(await db.query(sql`select sealed, config from credential where gone_at is not null`), [
+      { sealed: null, config: {} },
+    ])
+    assert.deepEqual(await db.query(sql`select id from credential where gone_at is null`), [])
   })
 })
 
@@ -667,6 +672,11 @@ test('each route wants its own scope and names it', async t => {
     ['GET', '/connections', undefined, 'environment:connections:list'],
     ['GET', '/connections/none?provider_config_key=none', undefined, 'environment:connections:read'],
     ['DELETE', '/connections/none?provider_config_key=none', undefined, 'environment:connections:delete'],
+    ['POST', '/connections/none/refresh?provider_config_key=none', undefined, 'environment:connections:update'],
+    ['POST', '/connections/none/pause?provider_config_key=none', undefined, 'environment:connections:update'],
+    ['POST', '/connections/none/resume?provider_config_key=none', undefined, 'environment:connections:update'],
+    ['GET', '/revocations', undefined, 'environment:connections:read'],
+    ['POST', '/kill', { provider_config_key: 'none' }, 'environment:connections:delete'],
   ]
   const every = routes.map(([, , , scope]) => scope)
   for (const [method, path, body, scope] of routes)

@@ -50,7 +50,7 @@ async function round(room: Room, one: Case, signal: 'SIGKILL' | 'SIGSTOP'): Prom
   const dataDir = mkdtempSync(join(tmpdir(), 'fairlead-points-'))
   const instructions: Instructions = {
     databaseUrl: room.databaseUrl,
-    encryptionKey: encryptionKey.reveal(),
+    encryptionKey,
     dataDir,
     provider: holder.provider,
     clientId: holder.client.id,

@@ -5,7 +5,7 @@
 import { openKeyedHash } from '../../src/account/pepper.ts'
 import { createCredentials } from '../../src/credential/fresh.ts'
 import { openJournal } from '../../src/credential/journal.ts'
-import { revokeTokens } from '../../src/credential/revoke.ts'
+import { retireLate } from '../../src/credential/revocation/store.ts'
 import { createCredentialStore, loadCredential } from '../../src/credential/store.ts'
 import type { Timing } from '../../src/credential/timing.ts'
 import { watchIntents } from '../../src/credential/watch.ts'
@@ -15,7 +15,7 @@ import { systemClock } from '../../src/lib/time.ts'
 import { parseEgressAllow } from '../../src/net/allow.ts'
 import { createEgress } from '../../src/net/egress.ts'
 import type { Provider } from '../../src/provider/schema.ts'
-import { createVault } from '../../src/vault/vault.ts'
+import { vaultOn } from '../support/vault.ts'
 
 export type Point =
   | 'before the claim'
@@ -58,7 +58,7 @@ async function at(here: Point): Promise<void> {
 }
 
 const { db } = await openDb({ url: instructions.databaseUrl })
-const vault = createVault([new Secret(instructions.encryptionKey)])
+const vault = await vaultOn(db, instructions.encryptionKey)
 const keyedHash = await openKeyedHash(db, vault)
 const log = { debug() {}, info() {}, warn() {}, error() {} }
 const stores = { db, vault, keyedHash, clock: systemClock, timing }
@@ -75,7 +75,9 @@ const credentials = createCredentials({
   node: `refresher ${process.pid}`,
   epoch: { current: () => ({ name: instructions.epoch, since: 0, changed: false }), look: async () => {} },
   watch: watchIntents(systemClock, timing.quiet),
-  revoke: (of, config, tokens) => revokeTokens({ ...stores, egress, log }, of, config, tokens),
+  revoke: async ({ provider, client }, _config, _tokens, late) => {
+    await retireLate(stores.db, stores, { provider: provider.name, client }, late)
+  },
   holderOf: async () => holder,
   onRenewed: () => {},
   store: {

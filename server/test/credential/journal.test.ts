@@ -10,10 +10,10 @@ import { Failure } from '../../src/errors.ts'
 import { newId } from '../../src/lib/id.ts'
 import { Secret } from '../../src/lib/secret.ts'
 import { createVault } from '../../src/vault/vault.ts'
+import { keysInMemory, newEncryptionKey, ringOn, vaultInMemory } from '../support/vault.ts'
 import { lapsed, openRoom } from './support/room.ts'
 
-const key = new Secret(randomBytes(32).toString('base64'))
-const vault = createVault([key])
+const vault = await vaultInMemory()
 const logged: string[] = []
 const note = (fields: object, message: string) => void logged.push(`${message} ${JSON.stringify(fields)}`)
 const log = { debug: note, info: note, warn: note, error: note }
@@ -88,8 +88,23 @@ test('a torn line was never acknowledged; a line that does not open does not kee
   assert.deepEqual(next.pending(), [kept])
   assert.equal(logged.filter(line => line.startsWith('a journal entry cannot be opened')).length, 1)
   // A key that was taken away opens nothing, and says so.
-  const other = createVault([new Secret(randomBytes(32).toString('base64'))])
+  const other = await vaultInMemory()
   assert.deepEqual((await open(t, dataDir, other)).pending(), [])
+})
+
+test('an answer from before a rotation of the data key is read after it', async t => {
+  const ring = await ringOn(keysInMemory(), newEncryptionKey())
+  await ring.supply(1)
+  const rotating = createVault(ring)
+  const dataDir = folder(t)
+  const journal = await openJournal(dataDir, rotating, log)
+  const before = await journal.append(answer(1))
+  await ring.replace(1)
+  const after = await journal.append(answer(2))
+  await journal.close()
+  const next = await openJournal(dataDir, rotating, log)
+  assert.deepEqual(next.pending(), [before, after])
+  await next.close()
 })
 
 test('an answer the database never heard of is installed by the next start', async t => {

@@ -179,6 +179,25 @@ describe('against oidc-provider', () => {
     assert.equal(server.alarms.length, 2, 'a refused token is not presented again')
   })
 
+  for (const key of ['post', 'basic'] as const)
+    it(`ends the grant of a deleted connection, and sees that it is dead (${key})`, async t => {
+      const { server, fairlead } = await setUp(t)
+      const id = await connect(fairlead, key)
+      await read(fairlead, key, id, '&force_refresh=true')
+      const deleted = await fairlead.call('DELETE', `/connections/${id}?provider_config_key=oidc-${key}`)
+      assert.equal(deleted.status, 200)
+      const receipt = async () => (await fairlead.call('GET', `/revocations?connection_id=${id}`)).json.revocations[0]
+      await until(async () => (await receipt()).ended_at !== null)
+      const { status, verified_at } = await receipt()
+      assert.equal(status, 'revoked')
+      assert.ok(verified_at)
+      assert.ok(server.alarms.includes('grant.revoked'))
+      assert.deepEqual(
+        server.alarms.filter(alarm => alarm !== 'grant.revoked'),
+        [],
+      )
+    })
+
   it('says that access was not granted', async t => {
     const { server, fairlead } = await setUp(t)
     server.decision = 'deny'

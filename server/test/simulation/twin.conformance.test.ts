@@ -3,7 +3,6 @@
  * moving the instants of the row into the past.
  */
 import assert from 'node:assert/strict'
-import { randomBytes } from 'node:crypto'
 import { before, describe, test } from 'node:test'
 import { openKeyedHash } from '../../src/account/pepper.ts'
 import { addEnvironment, listEnvironments } from '../../src/account/store.ts'
@@ -22,8 +21,8 @@ import { addIntegration } from '../../src/integration/store.ts'
 import { newId } from '../../src/lib/id.ts'
 import { Secret } from '../../src/lib/secret.ts'
 import { systemClock } from '../../src/lib/time.ts'
-import { createVault } from '../../src/vault/vault.ts'
 import { testDatabase } from '../support/database.ts'
+import { newEncryptionKey, vaultOn } from '../support/vault.ts'
 import { type Row, Twin, twinStore } from './twin.ts'
 
 const minutes = 60_000
@@ -467,6 +466,22 @@ const cases: Case[] = [
     },
   ],
   [
+    'what a policy blocked is due once its wait is over, unless paused or gone',
+    hour,
+    async (rig, say) => {
+      const due = async () => say((await rig.store.blockedDue()).some(each => each.id === rig.id))
+      await due()
+      await rig.store.withdraw(await intended(rig), 'blocked_by_policy', 'policy', 15 * minutes)
+      await due()
+      await rig.pass(16 * minutes)
+      await due()
+      await rig.set({ paused: true })
+      await due()
+      await rig.set({ paused: false, gone: true })
+      await due()
+    },
+  ],
+  [
     'the end of a token is asked for once',
     undefined,
     async (rig, say) => {
@@ -528,7 +543,7 @@ describe('the twin and PostgreSQL', () => {
 
   before(async () => {
     const { db } = await testDatabase()
-    const vault = createVault([new Secret(randomBytes(32).toString('base64'))])
+    const vault = await vaultOn(db, newEncryptionKey())
     const keyedHash = await openKeyedHash(db, vault)
     await addEnvironment(db, 'dev')
     const environmentId = (await listEnvironments(db))[0]!.id
@@ -566,12 +581,8 @@ describe('the twin and PostgreSQL', () => {
               extract(epoch from gone_at - clock_timestamp())::float8 * 1000 as gone
             from credential where id = ${id}`)
           if (!row) return undefined
-          const sealed = vault.open(row.sealed as Buffer, {
-            table: 'credential',
-            column: 'sealed',
-            environment: environmentId,
-            row: id,
-          })
+          const place = { table: 'credential', column: 'sealed', environment: environmentId, row: id }
+          const sealed = await vault.withKeys(() => vault.open(row.sealed as Buffer, place))
           const instant = (name: string) => wholeSeconds(row[name] as number | null)
           return {
             config: row.config,

@@ -244,6 +244,16 @@ export class Twin {
     this.#set(row, 'exhaust', { health: 'needs_reauth', cause: 'answer_lost' })
   }
 
+  blockedDue(): { id: string; integrationId: number }[] {
+    const now = this.#now()
+    return [...this.rows.values()]
+      .filter(row => row.health === 'blocked_by_policy' && row.goneAt === null && !row.paused)
+      .filter(row => row.nextTryAt !== null && row.nextTryAt < now)
+      .sort((a, b) => a.nextTryAt! - b.nextTryAt!)
+      .slice(0, 20)
+      .map(row => ({ id: row.id, integrationId: row.integrationId }))
+  }
+
   openIntents(): { id: string; integrationId: number; intentClaim: string }[] {
     return [...this.rows.values()]
       .filter(row => row.intentClaim !== null && row.goneAt === null && !row.paused)
@@ -425,6 +435,7 @@ export function twinStore(twin: Twin, clock: Clock, timing: Timing, carry: Carry
       carry('withdraw', () => twin.withdraw(attempt, health, cause, backOffMs)),
     exhaust: (credential, introspects) => carry('exhaust', () => twin.exhaust(credential, introspects)),
     openIntents: () => carry('openIntents', () => twin.openIntents()),
+    blockedDue: () => carry('blockedDue', () => twin.blockedDue()),
     askLifetimeOnce: credential => carry('askLifetime', () => twin.askLifetimeOnce(credential)),
     saveLifetime: (credential, leftMs) => carry('saveLifetime', () => twin.saveLifetime(credential, leftMs)),
   }

@@ -1,12 +1,6 @@
 -- Nothing secret stands in a plain column: `*_sealed` is AES-256-GCM (vault/), `*_lookup` and `*_hash` are keyed or plain hashes
 -- of random values. Instants are compared by the database's clock_timestamp(), never by a process's clock.
 
--- What belongs to the whole installation: the sealed pepper of every keyed hash, and the value that proves the key is the right one.
-create table setting (
-  name text primary key,
-  sealed bytea not null
-);
-
 -- One row. Bumped by whoever restores a backup: every rotating refresh token is then asked about before it is presented again.
 create table history (
   restored integer not null default 0
@@ -18,6 +12,27 @@ create table environment (
   name text not null unique check (name ~ '^[a-z0-9_-]+$'),
   uuid uuid not null unique default gen_random_uuid(),
   created_at timestamptz not null default now()
+);
+
+-- What sealed values are sealed with, itself wrapped by a key-encryption key that is not in the database. Each sealed column has a
+-- generated one beside it that reads the key's id from the value and refers to this table.
+create table data_key (
+  id bytea primary key check (length(id) = 8),
+  -- null: the installation's own
+  environment_id integer references environment on delete cascade,
+  wrapped bytea not null,
+  kek_id text not null,
+  created_at timestamptz not null default clock_timestamp(),
+  -- from here on it opens and does not seal
+  retired_at timestamptz
+);
+create unique index data_key_one_current on data_key (environment_id) nulls not distinct where retired_at is null;
+
+-- What belongs to the whole installation: the sealed pepper of every keyed hash.
+create table setting (
+  name text primary key,
+  sealed bytea not null,
+  sealed_key bytea generated always as (substring(sealed from 2 for 8)) stored references data_key
 );
 
 create table api_key (
@@ -38,6 +53,7 @@ create table integration (
   display_name text,
   client_id text,
   client_secret_sealed bytea,
+  client_secret_key bytea generated always as (substring(client_secret_sealed from 2 for 8)) stored references data_key,
   scopes text,
   forward_webhooks boolean not null default true,
   created_at timestamptz not null default now(),
@@ -61,6 +77,7 @@ create table credential (
   grant_number integer not null default 1,
   token_fp bytea,
   sealed bytea,
+  sealed_key bytea generated always as (substring(sealed from 2 for 8)) stored references data_key,
   obtained_at timestamptz not null default now(),
   expires_at timestamptz,
   -- the token_version whose lifetime the provider was asked for: once per token
@@ -89,6 +106,9 @@ create table credential (
   db_epoch text,
   created_at timestamptz not null default now()
 );
+-- Waiting for a policy at the provider to be lifted; they are asked again slowly, by themselves.
+create index credential_blocked on credential (next_try_at) where health = 'blocked_by_policy' and gone_at is null;
+create index credential_by_key on credential (sealed_key, id);
 create index credential_open_intent on credential (intent_at) where intent_claim is not null and gone_at is null;
 -- One grant has one owner of its refresh token.
 create unique index credential_one_grant on credential (integration_id, token_fp) where gone_at is null and token_fp is not null;
@@ -112,6 +132,41 @@ create table connection (
 create index connection_newest on connection (environment_id, id desc);
 create index connection_by_credential on connection (credential_id);
 create index connection_by_end_user on connection (environment_id, (end_user ->> 'id'));
+
+-- Tokens on their way to being ended at the provider: written in the transaction that ends the connection, erased when the job is done.
+-- The rest of the row stays as the receipt. It refers to no integration and no connection, because it outlives both.
+create table revocation (
+  id uuid primary key,
+  environment_id integer not null references environment on delete cascade,
+  integration_id bigint not null,
+  provider_config_key text not null,
+  provider text not null,
+  credential_id uuid not null,
+  -- every connection that stood on the grant
+  connection_ids text[] not null,
+  reason text,
+  -- the tokens, and the OAuth client they were issued to
+  sealed bytea,
+  sealed_key bytea generated always as (substring(sealed from 2 for 8)) stored references data_key,
+  config jsonb not null default '{}',
+  -- set when a refresh was under way: until then its answer may still turn up, so nothing can be said for certain
+  quiet_until timestamptz,
+  created_at timestamptz not null default now(),
+  next_try_at timestamptz not null default now(),
+  lease_until timestamptz,
+  tries integer not null default 0,
+  result text check (result in ('revoked', 'unverified', 'already_dead', 'not_offered', 'given_up')),
+  verified_at timestamptz,
+  ended_at timestamptz,
+  check ((ended_at is null) = (sealed is not null)),
+  check (ended_at is null or result is not null)
+);
+-- Receipts stay, their tokens do not.
+create index revocation_by_key on revocation (sealed_key, id) where sealed_key is not null;
+create index revocation_due on revocation (next_try_at) where ended_at is null;
+create index revocation_newest on revocation (environment_id, created_at desc);
+create index revocation_by_connection on revocation using gin (connection_ids);
+create index revocation_by_credential on revocation (credential_id);
 
 create table connect_session (
   id bigint generated always as identity primary key,
@@ -138,6 +193,7 @@ create table handshake (
   connection_id text not null,
   browser_hash bytea not null check (length(browser_hash) = 32),
   verifier_sealed bytea,
+  verifier_key bytea generated always as (substring(verifier_sealed from 2 for 8)) stored references data_key,
   redirect_uri text not null,
   config jsonb not null default '{}',
   scopes_requested text[] not null default '{}',

@@ -3,7 +3,6 @@
  * `process()` gives one more of them on the same database, as a second server would be.
  */
 import assert from 'node:assert/strict'
-import { randomBytes } from 'node:crypto'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -14,7 +13,8 @@ import { type Credentials, createCredentials } from '../../../src/credential/fre
 import { openJournal } from '../../../src/credential/journal.ts'
 import { factsOf, readTokenAnswer, type TokenSet } from '../../../src/credential/kinds/oauth2-code.ts'
 import type { Holder } from '../../../src/credential/refresh-deps.ts'
-import { revokeTokens } from '../../../src/credential/revoke.ts'
+import { retire, retireLate } from '../../../src/credential/revocation/store.ts'
+import { createRevocations, type Revocations } from '../../../src/credential/revocation.ts'
 import {
   addCredential,
   type Credential,
@@ -34,8 +34,8 @@ import { parseEgressAllow } from '../../../src/net/allow.ts'
 import { createEgress } from '../../../src/net/egress.ts'
 import { loadCatalogue } from '../../../src/provider/catalogue.ts'
 import type { Provider } from '../../../src/provider/schema.ts'
-import { createVault } from '../../../src/vault/vault.ts'
 import { type TestDatabase, testDatabase } from '../../support/database.ts'
+import { newEncryptionKey, vaultOn } from '../../support/vault.ts'
 
 /** Everything but what each process of the room has for itself. */
 export type RoomDeps = StoreDeps & Omit<Parameters<typeof createCredentials>[0], 'watch' | 'onRenewed'>
@@ -51,6 +51,8 @@ export interface Room {
   environmentId: number
   integrationId: number
   credentials: Credentials
+  /** The worker of the outbox. Nobody sweeps but the test and a late answer. */
+  revocations: Revocations
   /** What was handed to caches, newest last. */
   renewed: Credential[]
   process(deps?: Partial<RoomDeps>): Credentials
@@ -62,6 +64,7 @@ export interface Room {
   /** The back-off is over. */
   letTry(id: string): Promise<Credential>
   row(id: string): Promise<{ intent_claim: string | null; claim_id: string | null; lease_until: Date | null }>
+  /** Ends the grant as deleting its last connection does. */
   deleteRow(id: string): Promise<void>
   /** Times a refresh token was presented. */
   presented(): number
@@ -69,7 +72,7 @@ export interface Room {
 
 /** One database for the file; every room has an integration of its own in it. */
 let database: Promise<TestDatabase> | undefined
-export const encryptionKey = new Secret(randomBytes(32).toString('base64'))
+export const encryptionKey = newEncryptionKey()
 
 type Test = { after(work: () => Promise<void>): void }
 
@@ -89,7 +92,7 @@ export async function openRoom(
 
   const { rules } = parseEgressAllow('127.0.0.1')
   const egress = createEgress({ rules })
-  const vault = createVault([encryptionKey])
+  const vault = await vaultOn(db, encryptionKey)
   const keyedHash = await openKeyedHash(db, vault)
   await addEnvironment(db, 'dev')
   const environmentId = (await listEnvironments(db))[0]!.id
@@ -124,7 +127,10 @@ export async function openRoom(
     log,
     node: 'test',
     epoch: { current: () => ({ name: epoch, since: 0, changed: false }), look: async () => {} },
-    revoke: (of, config, tokens) => revokeTokens({ ...stores, egress, log }, of, config, tokens),
+    revoke: async ({ provider: { name }, client }, _config, _tokens, late) => {
+      await retireLate(db, stores, { provider: name, client }, late)
+      await room.revocations.sweep()
+    },
     // Other rooms share the database, not the simulator.
     holderOf: async id => (id === integrationId ? holder : undefined),
   }
@@ -139,6 +145,7 @@ export async function openRoom(
     environmentId,
     integrationId,
     credentials: undefined as never,
+    revocations: undefined as never,
     renewed,
     process(other = {}) {
       const clock = other.clock ?? deps.clock
@@ -187,11 +194,19 @@ export async function openRoom(
       return row!
     },
     async deleteRow(id) {
-      await db.query(sql`update credential set gone_at = clock_timestamp() where id = ${id}`)
+      const ended = [{ credentialId: id, connectionIds: [`of-${id}`] }]
+      await db.transaction(tx => retire(stores, tx, added!, ended, null))
     },
     presented: () => simulator.control.counters().grants.refresh_token ?? 0,
   }
   room.credentials = room.process()
+  room.revocations = createRevocations({
+    ...stores,
+    egress,
+    log,
+    providerOf: () => holder.provider,
+    clientOf: async () => holder.client,
+  })
 
   t.after(async () => {
     await Promise.all(all.map(credentials => credentials.drain()))
