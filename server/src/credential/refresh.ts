@@ -7,7 +7,7 @@ import type { Health } from '@fairlead/contract'
 import { EgressError, Failure } from '../errors.ts'
 import { newId } from '../lib/id.ts'
 import { withhold } from '../net/redact.ts'
-import { endpoint, tokenUrlOf } from '../provider/endpoint.ts'
+import { type ConnectionConfig, endpoint, tokenUrlOf } from '../provider/endpoint.ts'
 import type { Provider, TokenErrorMeaning } from '../provider/schema.ts'
 import type { Clock } from '../seams.ts'
 import { checkFacts } from './facts.ts'
@@ -241,8 +241,22 @@ async function save(
       { credential: credential.id, hosts: refused },
       'a refresh named a host that is not allowed; kept the old one',
     )
+  const successor = successorOf(credential, tokens, facts)
+  const entry = await deps.journal.append(successor).catch((error: unknown) => {
+    deps.log.error(
+      { credential: credential.id, reason: String(error) },
+      'the journal cannot be written; installing without it',
+    )
+    return undefined
+  })
+  const installed = await installDecided(deps, holder, successor, entry, false)
+  return { kind: installed === 'installed' || installed === 'already_installed' ? 'renewed' : 'not_claimed' }
+}
+
+/** What came of presenting `credential`'s refresh token. A provider that sends no new one means: keep the old one. */
+export function successorOf(credential: Credential, tokens: TokenSet, facts: ConnectionConfig): Successor {
   const next = tokens.refreshToken ?? credential.refreshToken
-  const successor: Successor = {
+  return {
     credentialId: credential.id,
     environmentId: credential.environmentId,
     integrationId: credential.integrationId,
@@ -254,15 +268,6 @@ async function save(
     rotated: next?.reveal() !== credential.refreshToken?.reveal(),
     facts,
   }
-  const entry = await deps.journal.append(successor).catch((error: unknown) => {
-    deps.log.error(
-      { credential: credential.id, reason: String(error) },
-      'the journal cannot be written; installing without it',
-    )
-    return undefined
-  })
-  const installed = await installDecided(deps, holder, successor, entry, false)
-  return { kind: installed === 'installed' || installed === 'already_installed' ? 'renewed' : 'not_claimed' }
 }
 
 /**

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { TokenSet } from '../../src/credential/kinds/oauth2-code.ts'
-import { addCredential, type Credential, type Successor } from '../../src/credential/store.ts'
+import { successorOf } from '../../src/credential/refresh.ts'
+import { addCredential, type Credential } from '../../src/credential/store.ts'
 import { sql } from '../../src/db/sql.ts'
 import { newId } from '../../src/lib/id.ts'
 import { Secret } from '../../src/lib/secret.ts'
@@ -264,18 +265,7 @@ test('stopping waits for a renewal whose caller has gone', async t => {
 const kept = { suspect: false, epoch: 'test' }
 
 /** The answer to presenting `credential`'s refresh token. */
-const after = (credential: Credential, tokens: TokenSet): Successor => ({
-  credentialId: credential.id,
-  environmentId: credential.environmentId,
-  integrationId: credential.integrationId,
-  config: credential.config,
-  grantNumber: credential.grantNumber,
-  tokenVersion: credential.tokenVersion,
-  presented: credential.fingerprint!,
-  tokens,
-  rotated: true,
-  facts: {},
-})
+const after = (credential: Credential, tokens: TokenSet) => successorOf(credential, tokens, {})
 
 test('a paused connection is neither served nor renewed, and a save does not resume it', async t => {
   const room = await openRoom(t)

@@ -2,11 +2,13 @@
  * One table of cases, run on PostgreSQL and on its twin: every statement must give the same answer and leave the same row. Time passes by
  * moving the instants of the row into the past.
  */
+
 import assert from 'node:assert/strict'
 import { before, describe, test } from 'node:test'
 import { openKeyedHash } from '../../src/account/pepper.ts'
 import { addEnvironment, listEnvironments } from '../../src/account/store.ts'
 import type { TokenSet } from '../../src/credential/kinds/oauth2-code.ts'
+import { successorOf } from '../../src/credential/refresh.ts'
 import {
   type Attempt,
   addCredential,
@@ -63,18 +65,8 @@ const asked = { ...due, forced: true }
 const intent = { node: 'A', settled: null, lastTry: false }
 const installing = { suspect: false, epoch }
 
-const successorOf = (credential: Credential, next: TokenSet): Successor => ({
-  credentialId: credential.id,
-  environmentId: credential.environmentId,
-  integrationId: credential.integrationId,
-  config: credential.config,
-  grantNumber: credential.grantNumber,
-  tokenVersion: credential.tokenVersion,
-  presented: credential.fingerprint!,
-  tokens: next,
-  rotated: true,
-  facts: { instance_url: 'https://fact.test' },
-})
+const answerTo = (credential: Credential, next: TokenSet): Successor =>
+  successorOf(credential, next, { instance_url: 'https://fact.test' })
 
 /** A claim that must succeed. */
 async function claimed(rig: Rig, claim: string, options: typeof asked = asked): Promise<Attempt> {
@@ -234,9 +226,9 @@ const cases: Case[] = [
     hour,
     async (rig, say) => {
       const attempt = await intended(rig)
-      say(await rig.store.install(successorOf(attempt.credential, tokens('next')), installing))
-      say(await rig.store.install(successorOf(attempt.credential, tokens('next')), installing))
-      say(await rig.store.install(successorOf(attempt.credential, tokens('other')), installing))
+      say(await rig.store.install(answerTo(attempt.credential, tokens('next')), installing))
+      say(await rig.store.install(answerTo(attempt.credential, tokens('next')), installing))
+      say(await rig.store.install(answerTo(attempt.credential, tokens('other')), installing))
     },
   ],
   [
@@ -246,7 +238,7 @@ const cases: Case[] = [
       const attempt = await intended(rig)
       await rig.pass(10 * minutes)
       await claimed(rig, claims.second, { ...asked, ripe: [claims.first] })
-      say(await rig.store.install(successorOf(attempt.credential, tokens('late')), { suspect: true, epoch: 'second' }))
+      say(await rig.store.install(answerTo(attempt.credential, tokens('late')), { suspect: true, epoch: 'second' }))
     },
   ],
   [
@@ -254,14 +246,14 @@ const cases: Case[] = [
     hour,
     async (rig, say) => {
       const next = { ...tokens('next', undefined), lifeMs: undefined, scopes: ['a', 'b'] }
-      say(await rig.store.install(successorOf(await rig.load(), next), installing))
+      say(await rig.store.install(answerTo(await rig.load(), next), installing))
     },
   ],
   [
     'an install of another lineage',
     hour,
     async (rig, say) => {
-      const successor = successorOf(await rig.load(), tokens('next'))
+      const successor = answerTo(await rig.load(), tokens('next'))
       say(await rig.store.install({ ...successor, presented: Buffer.from('other') }, installing))
       say(await rig.store.install({ ...successor, tokenVersion: 2 }, installing))
     },
@@ -271,11 +263,11 @@ const cases: Case[] = [
     hour,
     async (rig, say) => {
       const credential = await rig.load()
-      say(await rig.store.install(successorOf(credential, { ...tokens('next'), refreshToken: undefined }), installing))
+      say(await rig.store.install(answerTo(credential, { ...tokens('next'), refreshToken: undefined }), installing))
       const next = await rig.load()
       say(
         await rig.store.install(
-          { ...successorOf(credential, tokens('more')), tokenVersion: next.tokenVersion },
+          { ...answerTo(credential, tokens('more')), tokenVersion: next.tokenVersion },
           installing,
         ),
       )
@@ -287,7 +279,7 @@ const cases: Case[] = [
     async (rig, say) => {
       const attempt = await intended(rig)
       await rig.signInAgain(tokens('again'))
-      say(await rig.store.install(successorOf(attempt.credential, tokens('next')), installing))
+      say(await rig.store.install(answerTo(attempt.credential, tokens('next')), installing))
     },
   ],
   [
@@ -296,8 +288,8 @@ const cases: Case[] = [
     async (rig, say) => {
       const attempt = await intended(rig)
       await rig.set({ gone: true })
-      say(await rig.store.install(successorOf(attempt.credential, tokens('next')), installing))
-      const nobody = { ...successorOf(attempt.credential, tokens('next')), credentialId: newId() }
+      say(await rig.store.install(answerTo(attempt.credential, tokens('next')), installing))
+      const nobody = { ...answerTo(attempt.credential, tokens('next')), credentialId: newId() }
       say(await rig.store.install(nobody, installing))
     },
   ],
@@ -307,7 +299,7 @@ const cases: Case[] = [
     async (rig, say) => {
       const attempt = await intended(rig)
       await rig.set({ paused: true })
-      say(await rig.store.install(successorOf(attempt.credential, tokens('next')), installing))
+      say(await rig.store.install(answerTo(attempt.credential, tokens('next')), installing))
     },
   ],
   [
@@ -319,7 +311,7 @@ const cases: Case[] = [
       await claimed(rig, claims.second, { ...asked, ripe: [claims.first] })
       await rig.store.refuse(attempt, 'invalid_grant', false)
       say(took(await rig.store.claim(await rig.load(), claims.third, asked)))
-      say(await rig.store.install(successorOf(attempt.credential, tokens('healed')), installing))
+      say(await rig.store.install(answerTo(attempt.credential, tokens('healed')), installing))
     },
   ],
   [
@@ -327,7 +319,7 @@ const cases: Case[] = [
     hour,
     async rig => {
       const attempt = await intended(rig)
-      await rig.store.install(successorOf(attempt.credential, tokens('next')), installing)
+      await rig.store.install(answerTo(attempt.credential, tokens('next')), installing)
       await rig.store.refuse(attempt, 'invalid_grant', true)
       await rig.store.markSpent(attempt)
     },
@@ -490,7 +482,7 @@ const cases: Case[] = [
       say(await rig.store.askLifetimeOnce(credential))
       await rig.store.saveLifetime(credential, 10 * minutes)
       await rig.store.saveLifetime(credential, 20 * minutes)
-      await rig.store.install(successorOf(credential, { ...tokens('next'), lifeMs: undefined }), installing)
+      await rig.store.install(answerTo(credential, { ...tokens('next'), lifeMs: undefined }), installing)
       say(await rig.store.askLifetimeOnce(credential))
       await rig.store.saveLifetime(credential, 10 * minutes)
       say(await rig.store.askLifetimeOnce(await rig.load()))
