@@ -113,7 +113,7 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
       watch: watchIntents(clock, timing.quiet),
       node: `${hostname()}:${process.pid}:${randomUUID().slice(0, 8)}`,
       epoch,
-      revoke: async ({ provider, client }, _config, _tokens, late) => {
+      revoke: async ({ provider, client }, late) => {
         await retireLate(db, stores, { provider: provider.name, client }, late)
         revocations.kick()
       },

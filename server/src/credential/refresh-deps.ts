@@ -1,11 +1,10 @@
 /** What a refresh is handed: the room's own parts, so that the simulation can put others in their place. */
 import type { Log } from '../lib/log.ts'
-import type { ConnectionConfig } from '../provider/endpoint.ts'
 import type { Provider } from '../provider/schema.ts'
 import type { Clock, Egress } from '../seams.ts'
 import type { Epoch } from './epoch.ts'
 import type { Journal } from './journal.ts'
-import type { Client, TokenSet } from './kinds/oauth2-code.ts'
+import type { Client } from './kinds/oauth2-code.ts'
 import type { CredentialStore, Successor } from './store.ts'
 import type { Timing } from './timing.ts'
 import type { IntentWatch } from './watch.ts'
@@ -22,7 +21,7 @@ export interface RefreshDeps {
   node: string
   epoch: Epoch
   /** Has tokens ended that nobody will hold: a late answer of a deleted or reconnected grant. Resolves once that will outlast a crash. */
-  revoke: (holder: Holder, config: ConnectionConfig, tokens: TokenSet, successor: Successor) => Promise<void>
+  revoke: (holder: Holder, successor: Successor) => Promise<void>
   /** This process is about to stop. */
   draining: () => boolean
 }

@@ -285,8 +285,7 @@ export async function installDecided(
     try {
       const installed = await deps.store.install(successor, { suspect, epoch: deps.epoch.current().name })
       // Nobody will ever present these: end them at the provider, so that a deleted connection is deleted there too.
-      if (holder && (installed === 'gone' || installed === 'orphaned'))
-        await deps.revoke(holder, { ...successor.config, ...successor.facts }, successor.tokens, successor)
+      if (holder && (installed === 'gone' || installed === 'orphaned')) await deps.revoke(holder, successor)
       if (installed === 'superseded')
         deps.log.info({ credential: successor.credentialId }, 'a token answer came after another one to the same token')
       if (entry) await deps.journal.decide(entry).catch(() => {})

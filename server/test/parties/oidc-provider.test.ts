@@ -3,8 +3,8 @@ import assert from 'node:assert/strict'
 import { describe, it, type TestContext } from 'node:test'
 import { until } from '../db/until.ts'
 import { Browser, type Fairlead, startFairlead } from '../support/fairlead.ts'
+import { lastFirst } from '../support/last-first.ts'
 import { type AuthorizationServer, clients, startAuthorizationServer } from './authorization-server.ts'
-import { lastFirst } from './last-first.ts'
 
 type Client = keyof typeof clients
 

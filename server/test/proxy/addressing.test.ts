@@ -4,20 +4,18 @@ import { before, beforeEach, describe, test, after as whenDone } from 'node:test
 import pg from 'pg'
 import { clientConfig } from '../../src/db/open.ts'
 import { startFairlead } from '../support/fairlead.ts'
+import { lastFirst } from '../support/last-first.ts'
 import { naming, send, startWorld, type World } from './world.ts'
 
 let world: World
 let id: string
 let deep: string
-const atEnd: (() => Promise<void>)[] = []
+const file = lastFirst({ after: whenDone })
 
 before(async () => {
-  world = await startWorld({ after: work => atEnd.unshift(work) })
+  world = await startWorld(file)
   id = await world.connect()
   deep = await world.connect('own', `${world.upstream.url}/base/v1`)
-})
-whenDone(async () => {
-  for (const end of atEnd) await end()
 })
 beforeEach(() => {
   world.upstream.arrived.length = 0
@@ -252,7 +250,7 @@ test('Base-Url-Override: empty is nothing, anything else is refused', async () =
 })
 
 test('a key without the scope environment:proxy is refused before anything is looked up', async () => {
-  const { url, key, databaseUrl } = await startFairlead({ after: work => void atEnd.unshift(work) })
+  const { url, key, databaseUrl } = await startFairlead(file)
   const client = new pg.Client(clientConfig({ url: databaseUrl }))
   await client.connect()
   await client.query(`update api_key set scopes = '{environment:connections:*}'`)

@@ -4,18 +4,16 @@ import { createServer } from 'node:net'
 import { PassThrough } from 'node:stream'
 import { before, beforeEach, describe, test, after as whenDone } from 'node:test'
 import { gunzipSync, gzipSync } from 'node:zlib'
+import { lastFirst } from '../support/last-first.ts'
 import { listening, naming, open, raw, send, startWorld, values, type World } from './world.ts'
 
 let world: World
 let id: string
-const atEnd: (() => Promise<void>)[] = []
+const file = lastFirst({ after: whenDone })
 
 before(async () => {
-  world = await startWorld({ after: work => atEnd.unshift(work) })
+  world = await startWorld(file)
   id = await world.connect()
-})
-whenDone(async () => {
-  for (const end of atEnd) await end()
 })
 beforeEach(() => {
   world.upstream.arrived.length = 0

@@ -3,18 +3,16 @@ import assert from 'node:assert/strict'
 import { createServer, type Socket } from 'node:net'
 import { before, beforeEach, describe, test, after as whenDone } from 'node:test'
 import { freePort } from '../support/fairlead.ts'
+import { lastFirst } from '../support/last-first.ts'
 import { listening, naming, open, raw, send, startWorld, type World } from './world.ts'
 
 let world: World
 let id: string
-const atEnd: (() => Promise<void>)[] = []
+const file = lastFirst({ after: whenDone })
 
 before(async () => {
-  world = await startWorld({ after: work => atEnd.unshift(work) })
+  world = await startWorld(file)
   id = await world.connect()
-})
-whenDone(async () => {
-  for (const end of atEnd) await end()
 })
 beforeEach(() => {
   world.upstream.arrived.length = 0
@@ -37,7 +35,7 @@ describe('an upstream that cannot be asked, or does not answer', () => {
       socket.once('data', () => act(socket, ++count))
     })
     const port = await listening(server)
-    atEnd.unshift(async () => void server.close())
+    file.after(() => void server.close())
     return world.connect('own', `http://127.0.0.1:${port}`)
   }
   const call = (connection: string, method = 'GET') =>

@@ -3,18 +3,16 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { type Duplex, PassThrough, Readable } from 'node:stream'
 import { before, beforeEach, test, after as whenDone } from 'node:test'
+import { lastFirst } from '../support/last-first.ts'
 import { naming, open, send, startWorld, type World } from './world.ts'
 
 let world: World
 let id: string
-const atEnd: (() => Promise<void>)[] = []
+const file = lastFirst({ after: whenDone })
 
 before(async () => {
-  world = await startWorld({ after: work => atEnd.unshift(work) })
+  world = await startWorld(file)
   id = await world.connect()
-})
-whenDone(async () => {
-  for (const end of atEnd) await end()
 })
 beforeEach(() => {
   world.upstream.arrived.length = 0

@@ -5,18 +5,15 @@ import { gzipSync } from 'node:zlib'
 import { startSimulator } from '@fairlead/salesforce-simulator'
 import { sandboxOverlay } from '../../../demo/overlay.ts'
 import { startFairlead } from '../support/fairlead.ts'
+import { lastFirst } from '../support/last-first.ts'
 import { connectThrough, type Got, naming, open, send, startUpstream, startWorld, type World } from './world.ts'
 
 let world: World
 let id: string
-const atEnd: (() => Promise<void>)[] = []
-const atEndOf = { after: (work: () => Promise<void>) => void atEnd.unshift(work) }
+const file = lastFirst({ after: whenDone })
 
 before(async () => {
-  world = await startWorld(atEndOf)
-})
-whenDone(async () => {
-  for (const end of atEnd) await end()
+  world = await startWorld(file)
 })
 
 /** Tokens the upstream takes; every other is answered by `ended`. */
@@ -174,7 +171,7 @@ test('a refresh that is refused or fails passes the original answer on', async (
 })
 
 test('a refresh that moves the account moves the call', async () => {
-  const elsewhere = await startUpstream(atEndOf)
+  const elsewhere = await startUpstream(file)
   world.issuer.instanceUrl = `${elsewhere.url}/moved`
   const got = await call('POST', 'abc')
   assert.equal(got.status, 200)
@@ -217,8 +214,8 @@ const token = async () =>
 
 test('Salesforce: its own texts, against the simulator', async () => {
   const simulator = await startSimulator({ autoApprove: true })
-  atEnd.unshift(() => simulator.close())
-  const fairlead = await startFairlead(atEndOf, { providers: sandboxOverlay(simulator.base('test'), ['127.0.0.1']) })
+  file.after(() => simulator.close())
+  const fairlead = await startFairlead(file, { providers: sandboxOverlay(simulator.base('test'), ['127.0.0.1']) })
   const { clientId, clientSecret } = simulator.app('acme--uat')
   simulator.control.setApp({ clientId, callbacks: [`${fairlead.app.url}/oauth/callback`] })
   await fairlead.call('POST', '/integrations', {

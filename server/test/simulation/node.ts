@@ -60,11 +60,15 @@ export async function startNode(process: Process, around: Surroundings): Promise
     node: process.name,
     epoch,
     // The outbox is a table of its own and no part of what is simulated: its work, without it.
-    revoke: async (of, known, { refreshToken }) => {
+    revoke: async (of, { config, facts, tokens: { refreshToken } }) => {
       for (let tries = 0; refreshToken && tries < 6; tries++) {
-        const said = await revokeToken({ egress, clock, timing }, of, known, refreshToken, 'refresh_token').catch(
-          () => undefined,
-        )
+        const said = await revokeToken(
+          { egress, clock, timing },
+          of,
+          { ...config, ...facts },
+          refreshToken,
+          'refresh_token',
+        ).catch(() => undefined)
         if (said && said.kind !== 'later') return
         await clock.sleep(1_000 * 2 ** tries)
       }

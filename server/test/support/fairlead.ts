@@ -10,6 +10,7 @@ import { type App, startApp } from '../../src/app.ts'
 import { readConfig } from '../../src/config.ts'
 import { defaultTiming, type Timing } from '../../src/credential/timing.ts'
 import { testDatabase } from './database.ts'
+import { lastFirst } from './last-first.ts'
 
 export interface Fairlead {
   url: string
@@ -50,12 +51,8 @@ export async function freePort(): Promise<number> {
 }
 
 export async function startFairlead(t: Test, options: Options = {}): Promise<Fairlead> {
-  // Hooks run in the order they were made; closing is the other way round.
-  const closers: (() => Promise<unknown>)[] = []
-  t.after(async () => {
-    for (const close of closers.reverse()) await close()
-  })
-  const database = await testDatabase({ after: close => void closers.push(close) })
+  const opened = lastFirst(t)
+  const database = await testDatabase(opened)
   const dataDir = await mkdtemp(join(tmpdir(), 'fairlead-app-'))
   const port = await freePort()
   const key = randomUUID()
@@ -80,7 +77,8 @@ export async function startFairlead(t: Test, options: Options = {}): Promise<Fai
     },
   })
   const app = await startApp(config, pino({ level: 'debug' }, sink), options.timing ?? defaultTiming)
-  closers.push(() => rm(dataDir, { recursive: true, force: true }), app.stop)
+  opened.after(() => rm(dataDir, { recursive: true, force: true }))
+  opened.after(app.stop)
   const url = `http://127.0.0.1:${port}`
   return {
     url,

@@ -127,7 +127,7 @@ export async function openRoom(
     log,
     node: 'test',
     epoch: { current: () => ({ name: epoch, since: 0, changed: false }), look: async () => {} },
-    revoke: async ({ provider: { name }, client }, _config, _tokens, late) => {
+    revoke: async ({ provider: { name }, client }, late) => {
       await retireLate(db, stores, { provider: name, client }, late)
       await room.revocations.sweep()
     },
