@@ -263,8 +263,12 @@ interface Listening {
   close(): Promise<void>
 }
 
-/** How often the listening connection is asked whether it is alive: a half-open one would be deaf without an error. */
-const HEARTBEAT_MS = 30_000
+/**
+ * How often the listening connection is asked whether it is alive, and how long it may think: a half-open one is deaf without an error.
+ * Together they stay under the five seconds in which a kill must reach every process.
+ */
+const HEARTBEAT_MS = 1_500
+const HEARTBEAT_ANSWER_MS = 2_000
 
 /** A client, and the order in which it is asked. */
 interface Ear {
@@ -284,6 +288,8 @@ function listenOn(address: Address): Listening {
     const client = new pg.Client({ ...clientConfig(address), query_timeout: 10_000 })
     const inTurn = oneAtATime()
     const ear: Ear = { client, ask: text => inTurn(() => client.query(text)) }
+    // pg reads `query_timeout` from a statement too; its types do not say so.
+    const pulse: pg.QueryConfig & { query_timeout: number } = { text: 'select 1', query_timeout: HEARTBEAT_ANSWER_MS }
     let state: 'connecting' | 'listening' | 'lost' = 'connecting'
     let heartbeat: NodeJS.Timeout | undefined
     const lose = () => {
@@ -308,7 +314,7 @@ function listenOn(address: Address): Listening {
     }
     state = 'listening'
     listening = ear
-    heartbeat = setInterval(() => ear.ask('select 1').catch(lose), HEARTBEAT_MS).unref()
+    heartbeat = setInterval(() => inTurn(() => client.query(pulse)).catch(lose), HEARTBEAT_MS).unref()
     return ear
   }
 

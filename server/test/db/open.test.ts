@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { test } from 'node:test'
-import { isUniqueViolation, openDb } from '../../src/db/open.ts'
+import pg from 'pg'
+import { clientConfig, isUniqueViolation, openDb } from '../../src/db/open.ts'
 import { sql } from '../../src/db/sql.ts'
 import { Failure } from '../../src/errors.ts'
 import { testDatabase } from '../support/database.ts'
@@ -164,6 +167,40 @@ test('a listener hears, learns of every gap, and goes on hearing', async t => {
   await db.query(sql`select pg_notify('another', 'end')`)
   await until(() => else_.length === 1)
   assert.deepEqual(heard, ['one', 'two'])
+})
+
+test('a listening connection that falls silent without an error is noticed', async t => {
+  const { url: behind } = await testDatabase(t)
+  const { host, port } = new pg.Client(clientConfig({ url: behind }))
+  const sockets = new Set<Socket>()
+  let silent = false
+  const relay = createServer(near => {
+    const far = connect(host.startsWith('/') ? { path: `${host}/.s.PGSQL.${port}` } : { host, port })
+    for (const [from, to] of [
+      [near, far],
+      [far, near],
+    ] as const) {
+      sockets.add(from.on('error', () => {}))
+      from.on('data', bytes => void (silent || to.write(bytes)))
+      from.on('close', () => to.destroy())
+    }
+  })
+  t.after(async () => {
+    for (const socket of sockets) socket.destroy()
+    relay.close()
+  })
+  relay.listen(0, '127.0.0.1')
+  await once(relay, 'listening')
+  const through = new URL(behind)
+  through.search = ''
+  through.host = `127.0.0.1:${(relay.address() as AddressInfo).port}`
+  const far = await openDb({ url: behind, directUrl: through.href })
+  t.after(() => far.close())
+  let gaps = 0
+  await far.listen('news', { onPayload() {}, onGap: () => void gaps++ })
+  assert.equal(gaps, 0)
+  silent = true
+  await until(() => gaps === 1, 5_000)
 })
 
 test('listening where there is nothing fails at once', async () => {
