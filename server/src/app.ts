@@ -47,6 +47,7 @@ import { providerRoutes } from './provider/routes.ts'
 import { createProxy, isProxied } from './proxy/routes.ts'
 import type { Db } from './seams.ts'
 import { readKeyFile, writeKeyFile } from './vault/key-file.ts'
+import { kmsKey } from './vault/kms.ts'
 import { configuredKeys } from './vault/provider.ts'
 import { openRing, type Ring } from './vault/ring.ts'
 import { createRotation } from './vault/rotate.ts'
@@ -76,16 +77,16 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     const database = await openDatabase(config, log, closers)
     const { db } = database
     const keyStore = createKeyStore(db)
-    const ring = await openRing(keyStore, configuredKeys(await encryptionKeys(config, database)))
+    const egress = createEgress({ rules: config.egressAllow })
+    closers.push(() => egress.close())
+    const keys = configuredKeys(await encryptionKeys(config, database), arn => kmsKey(egress, config.aws!, arn))
+    const ring = await openRing(keyStore, keys)
     const vault = createVault(ring)
     const keyedHash = await openKeyedHash(db, vault)
     const generatedKeys = await prepareEnvironments({ db, keyedHash }, config.pinnedKeys)
 
     const columns = [sealedSettings(db), sealedClientSecrets(db), sealedVerifiers(db), sealedTokens(db), sealedJobs(db)]
     const rotation = createRotation({ db, store: keyStore, ring, vault, columns, log })
-
-    const egress = createEgress({ rules: config.egressAllow })
-    closers.push(() => egress.close())
 
     const clock = systemClock
     const stores = { db, vault, keyedHash, clock, timing }

@@ -6,6 +6,8 @@ import { readFileSync, statSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { Secret } from './lib/secret.ts'
 import { type EgressRules, parseEgressAllow } from './net/allow.ts'
+import { type AwsCredentials, kmsArn } from './vault/kms.ts'
+import { kmsPrefix } from './vault/provider.ts'
 
 const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const
 
@@ -18,8 +20,13 @@ export interface Config {
   /** Undefined: the embedded PostgreSQL in `dataDir`. */
   databaseUrl: Secret | undefined
   databaseDirectUrl: Secret | undefined
-  /** Key-encryption keys: the first wraps, all unwrap. Empty: use the key generated into `dataDir` (embedded database only). */
+  /**
+   * Key-encryption keys: the first wraps, all unwrap. Each is base64 of 32 bytes, or `aws-kms:` and the ARN of a key. Empty: use the key
+   * generated into `dataDir` (embedded database only).
+   */
   encryptionKeys: Secret[]
+  /** Set whenever a key-encryption key is in AWS KMS. */
+  aws: AwsCredentials | undefined
   /** API keys pinned per environment; `variable` is the upper-case name taken from FAIRLEAD_SECRET_KEY_<ENV>. */
   pinnedKeys: { variable: string; key: Secret }[]
   providersPath: string | undefined
@@ -87,6 +94,16 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
       'FAIRLEAD_ENCRYPTION_KEY is required with DATABASE_URL: 32 random bytes as base64, e.g. from "openssl rand -base64 32". Keep it apart from the database backup.',
     )
 
+  const usesKms = encryptionKeys.some(key => key.reveal().startsWith(kmsPrefix))
+  const accessKeyId = value('AWS_ACCESS_KEY_ID')
+  const secretAccessKey = usesKms ? secret('AWS_SECRET_ACCESS_KEY') : undefined
+  const sessionToken = usesKms ? secret('AWS_SESSION_TOKEN') : undefined
+  const aws = accessKeyId && secretAccessKey ? { accessKeyId, secretAccessKey, sessionToken } : undefined
+  if (usesKms && !aws)
+    faults.push(
+      'A key in AWS KMS needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN if temporary).',
+    )
+
   const pinnedVariables = new Set<string>()
   const unknownVariables: string[] = []
   for (const name of Object.keys(env).filter(name => name.startsWith('FAIRLEAD_'))) {
@@ -125,6 +142,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     databaseUrl,
     databaseDirectUrl,
     encryptionKeys,
+    aws,
     pinnedKeys,
     providersPath: providersPath && resolve(providersPath),
     egressAllow: egress.rules,
@@ -158,8 +176,13 @@ function keyRing(secret: Secret | undefined, faults: string[]): Secret[] {
     .split(',')
     .map((part, index) => {
       const text = part.trim()
-      const bytes = Buffer.from(text, 'base64')
       const which = index === 0 ? 'FAIRLEAD_ENCRYPTION_KEY' : `FAIRLEAD_ENCRYPTION_KEY (key ${index + 1})`
+      if (text.startsWith(kmsPrefix)) {
+        if (!kmsArn.test(text.slice(kmsPrefix.length)))
+          faults.push(`${which} must name a key of AWS KMS by its ARN: ${kmsPrefix}arn:aws:kms:REGION:ACCOUNT:key/ID.`)
+        return new Secret(text)
+      }
+      const bytes = Buffer.from(text, 'base64')
       if (!/^[A-Za-z0-9+/]+={0,2}$/.test(text) || bytes.length !== 32)
         faults.push(`${which} must be 32 bytes as base64 (44 characters); this one has ${bytes.length} bytes.`)
       else if (new Set(bytes).size < 8)

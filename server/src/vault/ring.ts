@@ -47,9 +47,8 @@ export async function openRing(store: KeyStore, provider: KeyProvider): Promise<
     try {
       return await provider.unwrap(row.wrapped, row.kekId, contextOf(row))
     } catch (cause) {
-      throw new Error(`The data key ${row.id.toString('hex')} of this database was altered and cannot be unwrapped.`, {
-        cause,
-      })
+      const why = cause instanceof Error ? cause.message : String(cause)
+      throw new Error(`The data key ${row.id.toString('hex')} of this database cannot be unwrapped: ${why}.`, { cause })
     }
   }
 

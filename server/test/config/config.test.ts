@@ -36,6 +36,7 @@ test('without any variable: loopback, port 3003, the embedded database', () => {
     databaseUrl: undefined,
     databaseDirectUrl: undefined,
     encryptionKeys: [],
+    aws: undefined,
     pinnedKeys: [],
     providersPath: undefined,
     egressAllow: [],
@@ -99,8 +100,26 @@ test('what is given is taken, trimmed', () => {
     dataDir: folder,
     providersPath: folder,
     logLevel: 'debug',
+    aws: undefined,
     unknownVariables: [],
   })
+})
+
+test('a key in AWS KMS is named by its ARN and comes with credentials', () => {
+  const arn = 'aws-kms:arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab'
+  const { encryptionKeys, aws } = readConfig({
+    FAIRLEAD_ENCRYPTION_KEY: `${arn},${key}`,
+    AWS_ACCESS_KEY_ID: 'AKIDEXAMPLE',
+    AWS_SECRET_ACCESS_KEY_FILE: file('aws', 'secret\n'),
+  })
+  assert.deepEqual(
+    encryptionKeys.map(one => one.reveal()),
+    [arn, key],
+  )
+  assert.deepEqual(
+    [aws?.accessKeyId, aws?.secretAccessKey.reveal(), aws?.sessionToken],
+    ['AKIDEXAMPLE', 'secret', undefined],
+  )
 })
 
 test('the public base follows the port unless it is given', () => {
@@ -140,6 +159,20 @@ const faults: [string, NodeJS.ProcessEnv, RegExp][] = [
     'another database',
     { DATABASE_URL: 'mysql://canary-password@db/x', FAIRLEAD_ENCRYPTION_KEY: key },
     /^DATABASE_URL /,
+  ],
+  [
+    'a KMS key without credentials',
+    { FAIRLEAD_ENCRYPTION_KEY: 'aws-kms:arn:aws:kms:eu-central-1:111122223333:key/1234abcd' },
+    /^A key in AWS KMS needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY/,
+  ],
+  [
+    'a KMS alias',
+    {
+      FAIRLEAD_ENCRYPTION_KEY: 'aws-kms:arn:aws:kms:eu-central-1:111122223333:alias/fairlead',
+      AWS_ACCESS_KEY_ID: 'a',
+      AWS_SECRET_ACCESS_KEY: 'b',
+    },
+    /^FAIRLEAD_ENCRYPTION_KEY must name a key of AWS KMS by its ARN/,
   ],
   ['a database without a key', { DATABASE_URL: databaseUrl }, /^FAIRLEAD_ENCRYPTION_KEY is required with DATABASE_URL/],
   ['a direct URL alone', { FAIRLEAD_DATABASE_DIRECT_URL: databaseUrl }, /^FAIRLEAD_DATABASE_DIRECT_URL is set without/],

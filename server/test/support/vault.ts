@@ -9,8 +9,19 @@ import { createVault } from '../../src/vault/vault.ts'
 
 export const newEncryptionKey = (): string => randomBytes(32).toString('base64')
 
+/** Where no key is in AWS KMS. */
+export const noKms = (): never => {
+  throw new Error('no key of this test is in AWS KMS')
+}
+
 export const ringOn = async (store: KeyStore, ...keys: string[]) =>
-  openRing(store, configuredKeys(keys.map(key => new Secret(key))))
+  openRing(
+    store,
+    configuredKeys(
+      keys.map(key => new Secret(key)),
+      noKms,
+    ),
+  )
 
 export const vaultOn = async (db: Db, ...keys: string[]): Promise<Vault> =>
   createVault(await ringOn(createKeyStore(db), ...keys))
