@@ -82,8 +82,7 @@ export async function refreshOnce(
   if (rotates && (credential.intentClaim !== null || credential.suspect || elsewhere)) {
     const history = deps.epoch.current()
     // A presentation that a lost commit has forgotten may still be under way: quiet since the history changed.
-    const unsettled = elsewhere || (credential.suspect && history.changed)
-    if (unsettled && clock.now() - history.since < timing.quiet) return withdraw('in_doubt')
+    if (elsewhere && clock.now() - history.since < timing.quiet) return withdraw('in_doubt')
     switch (await introspectRefreshToken(deps, holder, credential, credential.refreshToken)) {
       case 'active':
         break
@@ -241,7 +240,7 @@ async function save(
       { credential: credential.id, hosts: refused },
       'a refresh named a host that is not allowed; kept the old one',
     )
-  const successor = successorOf(credential, tokens, facts)
+  const successor = successorOf(credential, tokens, facts, deps.epoch.current().name)
   const entry = await deps.journal.append(successor).catch((error: unknown) => {
     deps.log.error(
       { credential: credential.id, reason: String(error) },
@@ -249,12 +248,17 @@ async function save(
     )
     return undefined
   })
-  const installed = await installDecided(deps, holder, successor, entry, false)
+  const installed = await installDecided(deps, holder, successor, entry)
   return { kind: installed === 'installed' || installed === 'already_installed' ? 'renewed' : 'not_claimed' }
 }
 
 /** What came of presenting `credential`'s refresh token. A provider that sends no new one means: keep the old one. */
-export function successorOf(credential: Credential, tokens: TokenSet, facts: ConnectionConfig): Successor {
+export function successorOf(
+  credential: Credential,
+  tokens: TokenSet,
+  facts: ConnectionConfig,
+  epoch: string,
+): Successor {
   const next = tokens.refreshToken ?? credential.refreshToken
   return {
     credentialId: credential.id,
@@ -264,6 +268,8 @@ export function successorOf(credential: Credential, tokens: TokenSet, facts: Con
     grantNumber: credential.grantNumber,
     tokenVersion: credential.tokenVersion,
     presented: credential.fingerprint!,
+    presentedEpoch: credential.epoch,
+    epoch,
     tokens: { ...tokens, refreshToken: next },
     rotated: next?.reveal() !== credential.refreshToken?.reveal(),
     facts,
@@ -279,16 +285,16 @@ export async function installDecided(
   holder: Holder | undefined,
   successor: Successor,
   entry: Entry | undefined,
-  suspect: boolean,
 ): Promise<Installed> {
   for (let tries = 0; ; tries++) {
     try {
-      const installed = await deps.store.install(successor, { suspect, epoch: deps.epoch.current().name })
+      const history = deps.epoch.current().name
+      const installed = await deps.store.install(successor)
       // Nobody will ever present these: end them at the provider, so that a deleted connection is deleted there too.
       if (holder && (installed === 'gone' || installed === 'orphaned')) await deps.revoke(holder, successor)
       if (installed === 'superseded')
         deps.log.info({ credential: successor.credentialId }, 'a token answer came after another one to the same token')
-      if (entry) await deps.journal.decide(entry).catch(() => {})
+      if (entry) await deps.journal.decide(entry, installed === 'ahead' ? undefined : history).catch(() => {})
       return installed
     } catch (error) {
       // The journal keeps it for the next start.

@@ -107,8 +107,8 @@ const credentials = createCredentials({
       await at('journalled')
       return entry
     },
-    async decide(entry) {
-      await journal.decide(entry)
+    async decide(...args) {
+      await journal.decide(...args)
       await at('decided')
     },
   },

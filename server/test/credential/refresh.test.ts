@@ -262,10 +262,8 @@ test('stopping waits for a renewal whose caller has gone', async t => {
   assert.equal((await room.load(old.id)).tokenVersion, 2)
 })
 
-const kept = { suspect: false, epoch: 'test' }
-
 /** The answer to presenting `credential`'s refresh token. */
-const after = (credential: Credential, tokens: TokenSet) => successorOf(credential, tokens, {})
+const after = (credential: Credential, tokens: TokenSet) => successorOf(credential, tokens, {}, 'test')
 
 test('a paused connection is neither served nor renewed, and a save does not resume it', async t => {
   const room = await openRoom(t)
@@ -277,7 +275,7 @@ test('a paused connection is neither served nor renewed, and a save does not res
   // A copy from before the pause gets as far as the claim.
   await failureOf(room.credentials.fresh(room.holder, old))
   assert.equal(room.presented(), 0)
-  assert.equal(await room.deps.store.install(after(paused, grantOf(room).tokens), kept), 'installed')
+  assert.equal(await room.deps.store.install(after(paused, grantOf(room).tokens)), 'installed')
   assert.equal((await room.load(old.id)).paused, true)
 })
 
@@ -320,9 +318,9 @@ test('an answer is installed whenever the row holds the token it was obtained wi
   // My lease lapses and somebody else takes over.
   await room.db.query(sql`update credential set lease_until = null, claim_id = ${newId()} where id = ${seen.id}`)
   const { tokens } = grantOf(room)
-  assert.equal(await room.deps.store.install(after(seen, tokens), kept), 'installed')
+  assert.equal(await room.deps.store.install(after(seen, tokens)), 'installed')
   // The acknowledgement was lost: saying it twice changes nothing.
-  assert.equal(await room.deps.store.install(after(seen, tokens), kept), 'already_installed')
+  assert.equal(await room.deps.store.install(after(seen, tokens)), 'already_installed')
   const stored = await room.load(seen.id)
   assert.deepEqual([stored.tokenVersion, stored.accessToken.reveal()], [2, tokens.accessToken.reveal()])
   assert.equal((await room.row(seen.id)).claim_id, null)
@@ -332,16 +330,16 @@ test('an answer that comes after a reconnect is superseded, and one after the en
   const room = await openRoom(t)
   const seen = await room.connect(lapsed)
   const { tokens: reconnected } = grantOf(room)
-  assert.equal(await room.deps.store.install(after(seen, reconnected), kept), 'installed')
+  assert.equal(await room.deps.store.install(after(seen, reconnected)), 'installed')
   const late = grantOf(room).tokens
-  assert.equal(await room.deps.store.install(after(seen, late), kept), 'superseded')
+  assert.equal(await room.deps.store.install(after(seen, late)), 'superseded')
   // Even a token that comes back to what was presented does not match another version.
   const back = { ...late, refreshToken: seen.refreshToken }
-  assert.equal(await room.deps.store.install(after(await room.load(seen.id), back), kept), 'installed')
-  assert.equal(await room.deps.store.install(after(seen, late), kept), 'superseded')
+  assert.equal(await room.deps.store.install(after(await room.load(seen.id), back)), 'installed')
+  assert.equal(await room.deps.store.install(after(seen, late)), 'superseded')
   const before = await room.load(seen.id)
   await room.db.query(sql`update credential set gone_at = clock_timestamp() where id = ${seen.id}`)
-  assert.equal(await room.deps.store.install(after(before, late), kept), 'gone')
+  assert.equal(await room.deps.store.install(after(before, late)), 'gone')
 })
 
 test('a claim is for one: not while leased, backed off, moved on, in doubt or over', async t => {
