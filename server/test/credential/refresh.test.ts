@@ -6,7 +6,7 @@ import { addCredential, type Credential } from '../../src/credential/store.ts'
 import { sql } from '../../src/db/sql.ts'
 import { newId } from '../../src/lib/id.ts'
 import { Secret } from '../../src/lib/secret.ts'
-import { failureOf, grantOf, hours, lapsed, openRoom, type Room, sandbox } from './support/room.ts'
+import { failureOf, grantOf, hours, lapsed, openRoom, sandbox } from './support/room.ts'
 
 test('without rotation a refresh brings a new access token and keeps the refresh token', async t => {
   const room = await openRoom(t)
@@ -88,46 +88,6 @@ test('a token with plenty of life costs nothing: no question, no statement', asy
   assert.equal(await room.process({ db }).fresh(room.holder, old), old)
   assert.equal(room.presented(), 0)
 })
-
-const outages: [string, (room: Room) => unknown][] = [
-  ['refuses connections', room => room.simulator.close()],
-  [
-    'answers 503 with a page',
-    ({ simulator }) => simulator.control.fail({ endpoint: 'token', status: 503, body: '<h1>' }),
-  ],
-  ['hangs up unread', ({ simulator }) => simulator.control.drop({ endpoint: 'token', when: 'before' })],
-  ['hangs up mid-answer', ({ simulator }) => simulator.control.drop({ endpoint: 'token', midway: true })],
-  ['answers 429', ({ simulator }) => simulator.control.fail({ endpoint: 'token', status: 429, body: '' })],
-]
-for (const [what, breakIt] of outages) {
-  test(`while the old token lives nobody fails because the token endpoint ${what}`, async t => {
-    const room = await openRoom(t, { rotation: true })
-    const old = await room.connect(60_000)
-    await breakIt(room)
-    for (let call = 0; call < 3; call++) {
-      assert.equal(await room.credentials.fresh(room.holder, await room.load(old.id)).then(c => c.tokenVersion), 1)
-      await room.credentials.drain()
-    }
-    assert.notEqual((await room.load(old.id)).health, 'needs_reauth')
-    assert.ok(room.presented() <= 1)
-    assert.equal(room.simulator.control.counters().familyRevocations, 0)
-  })
-
-  test(`when the old token has ended and the token endpoint ${what}, the caller is told when to come back`, async t => {
-    const room = await openRoom(t, { rotation: true })
-    const old = await room.connect(lapsed)
-    await breakIt(room)
-    const failure = await failureOf(room.credentials.fresh(room.holder, old))
-    assert.deepEqual([failure.code, failure.status], ['refresh_unavailable', 424])
-    assert.match(failure.headers['Retry-After'] ?? '', /^[1-5]$/)
-    assert.notEqual((await room.load(old.id)).health, 'needs_reauth')
-    // In the back-off nothing is sent, whoever asks.
-    const before = room.presented()
-    const again = await failureOf(room.process().fresh(room.holder, await room.load(old.id)))
-    assert.equal(again.code, 'refresh_unavailable')
-    assert.equal(room.presented(), before)
-  })
-}
 
 test('an outage that cost nothing is over when it is over', async t => {
   const room = await openRoom(t, { rotation: true })
