@@ -233,6 +233,20 @@ export const variants: Variant[] = [
     ],
   },
   {
+    name: 'an install or a verdict leaves other claims alive, and one of them takes the verdict back',
+    breaks: presentations,
+    world: { kind: 'penalty', adminRevoke: true, chaos: 4, failover: false, restore: false },
+    from: 11_190,
+    edits: [
+      [
+        twin,
+        '      lastTried: false,\n      ...nobodys,\n    })\n    return true',
+        '      lastTried: false,\n      intentClaim: null,\n      intentAt: null,\n      intentNode: null,\n    })\n    return true',
+      ],
+      [twin, 'expiresAt, ...nobodys })', 'expiresAt, intentClaim: null, intentAt: null, intentNode: null })'],
+    ],
+  },
+  {
     name: 'no journal',
     breaks: ['I2c'],
     world: { ...rough, outage: true },
