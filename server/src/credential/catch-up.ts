@@ -15,26 +15,29 @@ export interface CatchUp {
   sweep(): Promise<void>
 }
 
-export function createCatchUp(deps: { credentials: Credentials; journal: Journal; epoch: Epoch }): CatchUp {
+export function createCatchUp(deps: {
+  credentials: Pick<Credentials, 'replay' | 'sweep'>
+  journal: Pick<Journal, 'retained'>
+  epoch: Epoch
+}): CatchUp {
   const { credentials, journal, epoch } = deps
   let behind = true
-  /** The history that everything in the journal has been offered to: a failover may have lost what was decided before. */
-  let offeredTo = epoch.current().name
+  /** The history to which the journal offered what was decided in another one: a failover may have lost that. None yet, on start. */
+  let offeredTo: string | undefined
 
   async function catchUp(): Promise<void> {
     behind = true
     await epoch.look()
     const { name } = epoch.current()
-    await credentials.replay(undefined, offeredTo === name ? [] : await journal.retained())
-    offeredTo = name
+    const elsewhere = offeredTo === name ? [] : await journal.retained(({ history }) => history !== name)
+    if (await credentials.replay(undefined, elsewhere)) offeredTo = name
     behind = false
   }
 
   return {
     catchUp,
     async offer(credentialId) {
-      const retained = (await journal.retained()).filter(entry => entry.credentialId === credentialId)
-      await credentials.replay(credentialId, retained)
+      await credentials.replay(credentialId, await journal.retained(entry => entry.credentialId === credentialId))
     },
     async sweep() {
       if (behind) await catchUp()

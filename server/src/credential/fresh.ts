@@ -10,7 +10,7 @@ import { learnLifetime } from './introspect.ts'
 import type { Entry } from './journal.ts'
 import { installDecided, isAlive, type Reason, type RefreshOutcome, refreshOnce } from './refresh.ts'
 import type { Holder, RefreshDeps } from './refresh-deps.ts'
-import type { Credential } from './store.ts'
+import type { Credential, Installed } from './store.ts'
 
 export interface Credentials {
   /** A credential whose access token works as far as anybody knows. Throws `invalid_credentials`, `refresh_unavailable`, `connection_paused`. */
@@ -32,9 +32,9 @@ export interface Credentials {
   changed(credentialId: string): void
   /**
    * Installs what the journal holds: on start, when the database is back, when another process asks for one credential. `retained` are
-   * decided entries whose commit a failover may have lost; their successor may be lost too, so they stay suspect.
+   * decided entries whose commit a failover may have lost. False when one of them waits for what another journal holds.
    */
-  replay(credentialId?: string, retained?: Entry[]): Promise<void>
+  replay(credentialId?: string, retained?: Entry[]): Promise<boolean>
   /** No new attempt from here on; resolves when those under way have been written down. */
   drain(): Promise<void>
 }
@@ -169,9 +169,16 @@ export function createCredentials(given: Deps): Credentials {
 
     async replay(credentialId, retained = []) {
       const wanted = (entry: Entry) => !credentialId || entry.credentialId === credentialId
-      for (const entry of deps.journal.pending().filter(wanted))
-        await track(installDecided(deps, await deps.holderOf(entry.integrationId), entry, entry, false))
-      for (const entry of retained) await track(installDecided(deps, undefined, entry, undefined, true))
+      const inOrder = [...deps.journal.pending().filter(wanted), ...retained].sort(byVersion)
+      const last = new Map(inOrder.map(entry => [entry.credentialId, entry]))
+      const installed: Installed[] = []
+      for (const entry of inOrder) {
+        // Revoked, when its row is gone: of a chain that was decided before only the end.
+        const ends = last.get(entry.credentialId) === entry || !retained.includes(entry)
+        const holder = ends ? await deps.holderOf(entry.integrationId) : undefined
+        installed.push(await track(installDecided(deps, holder, entry, entry)))
+      }
+      return !installed.includes('ahead')
     },
 
     async drain() {
@@ -180,6 +187,9 @@ export function createCredentials(given: Deps): Credentials {
     },
   }
 }
+
+/** A chain of answers, from whichever part of the journal. */
+const byVersion = (a: Entry, b: Entry): number => a.tokenVersion - b.tokenVersion
 
 const canAsk = ({ provider }: Holder): boolean =>
   provider.introspection_url !== undefined && provider.introspects !== false

@@ -4,10 +4,11 @@
  *
  * One file per process, `journal/<uuid>.log`, append only, a line per record:
  *   e <entry> <environment> <credential> <version> <base64 sealed>     an answer, obtained by presenting token <version>
- *   d <entry> <epoch ms>                                               decided: installed, superseded or gone
+ *   d <entry> <epoch ms> <history>                                     decided: installed, superseded or gone
  * A torn last line is a record that was never acknowledged. Installing is fenced by lineage, so replaying an entry twice, or one that
  * another process decided, changes nothing: every process reads every file in the folder, none needs to know whose it was.
- * Decided entries stay for seven days, because a failover may lose the commit that they became; they are read from disk when one did.
+ * Decided entries stay for seven days, because a failover may lose the commit that they became: they are offered again, from disk, when
+ * the database has another history than the one they were decided in. An entry that its row is behind of was decided in none, `-`.
  */
 import { type FileHandle, mkdir, open, readdir, readFile, stat, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -25,12 +26,15 @@ export interface Entry extends Successor {
 export interface Journal {
   /** On disk when it resolves. Rejects when the disk refuses (full, gone). */
   append(successor: Successor): Promise<Entry>
-  /** The database has spoken: it was installed, superseded, or its row is gone. */
-  decide(entry: Entry): Promise<void>
-  /** What is not decided yet, oldest version first. */
+  /**
+   * The database has spoken: it was installed, superseded, or its row is gone. `history`: as it was named before it was asked; undefined
+   * when the row is still behind this entry.
+   */
+  decide(entry: Entry, history: string | undefined): Promise<void>
+  /** What is not decided yet. */
   pending(): Entry[]
-  /** What was decided within the last seven days, oldest version first. Read from disk. */
-  retained(): Promise<Entry[]>
+  /** What was first decided within the last seven days and is wanted, by the history it was decided in last. Read from disk. */
+  retained(wanted: (decided: { credentialId: string; history: string }) => boolean): Promise<Entry[]>
   close(): Promise<void>
 }
 
@@ -49,6 +53,8 @@ const place = (environmentId: number, credentialId: string) => ({
 
 interface Sealed {
   presented: string
+  presented_epoch?: string
+  epoch: string
   access_token: string
   refresh_token?: string
   token_type: string
@@ -66,6 +72,8 @@ async function seal(vault: Vault, successor: Successor): Promise<string> {
   const { tokens, environmentId, credentialId } = successor
   const sealed: Sealed = {
     presented: successor.presented.toString('base64'),
+    ...(successor.presentedEpoch !== undefined && { presented_epoch: successor.presentedEpoch }),
+    epoch: successor.epoch,
     rotated: successor.rotated,
     integration: successor.integrationId,
     grant_number: successor.grantNumber,
@@ -94,6 +102,8 @@ async function unseal(vault: Vault, line: EntryLine): Promise<Entry> {
     environmentId,
     tokenVersion,
     presented: Buffer.from(sealed.presented, 'base64'),
+    presentedEpoch: sealed.presented_epoch,
+    epoch: sealed.epoch,
     rotated: sealed.rotated,
     integrationId: sealed.integration,
     grantNumber: sealed.grant_number,
@@ -118,21 +128,26 @@ interface EntryLine {
   sealed: string
 }
 
+interface Decision {
+  at: number
+  history: string
+}
+
 const entryLine = /^e (\S+) (\d+) (\S+) (\d+) ([A-Za-z0-9+/=]+)$/
-const decidedLine = /^d (\S+) (\d+)$/
+const decidedLine = /^d (\S+) (\d+) (\S+)$/
 
 /** Whole lines only: what follows the last newline was never acknowledged. */
-function readLines(text: string): { entries: EntryLine[]; decided: Map<string, number> } {
+function readLines(text: string): { entries: EntryLine[]; decisions: [id: string, Decision][] } {
   const entries: EntryLine[] = []
-  const decided = new Map<string, number>()
+  const decisions: [string, Decision][] = []
   for (const line of text.slice(0, text.lastIndexOf('\n') + 1).split('\n')) {
     const [, id, environment, credentialId, version, sealed] = entryLine.exec(line) ?? []
     if (id && credentialId && sealed)
       entries.push({ id, environmentId: Number(environment), credentialId, tokenVersion: Number(version), sealed })
-    const [, entry, at] = decidedLine.exec(line) ?? []
-    if (entry) decided.set(entry, Number(at))
+    const [, entry, at, history] = decidedLine.exec(line) ?? []
+    if (entry && history) decisions.push([entry, { at: Number(at), history }])
   }
-  return { entries, decided }
+  return { entries, decisions }
 }
 
 export async function openJournal(dataDir: string, vault: Vault, log: Log): Promise<Journal> {
@@ -148,7 +163,10 @@ export async function openJournal(dataDir: string, vault: Vault, log: Log): Prom
         stat: await stat(join(folder, name)),
       })),
     )
-    const decided = new Map(files.flatMap(file => [...file.decided]))
+    const decided = new Map<string, Decision>()
+    // Wherever they stand: the first says since when, the last where. By a clock that jumped it is offered once more, which changes nothing.
+    for (const [id, { at, history }] of files.flatMap(file => file.decisions).sort(([, a], [, b]) => a.at - b.at))
+      decided.set(id, { at: decided.get(id)?.at ?? at, history })
     return { files, decided }
   }
 
@@ -220,16 +238,21 @@ export async function openJournal(dataDir: string, vault: Vault, log: Log): Prom
       undecided.set(id, entry)
       return entry
     },
-    async decide(entry) {
+    async decide(entry, history) {
       undecided.delete(entry.id)
-      await write(`d ${entry.id} ${Date.now()}\n`)
+      await write(`d ${entry.id} ${Date.now()} ${history ?? '-'}\n`)
     },
-    pending: () => [...undecided.values()].sort(byVersion),
-    async retained() {
+    pending: () => [...undecided.values()],
+    async retained(wanted) {
       const { files, decided } = await readFolder()
-      const kept = files.flatMap(read => read.entries)
-      const young = kept.filter(line => (decided.get(line.id) ?? 0) > Date.now() - retentionMs)
-      return (await opened(young)).sort(byVersion)
+      const since = Date.now() - retentionMs
+      const kept = files
+        .flatMap(file => file.entries)
+        .filter(({ id, credentialId }) => {
+          const decision = decided.get(id)
+          return decision && decision.at > since && wanted({ credentialId, history: decision.history })
+        })
+      return opened(kept)
     },
     async close() {
       await flushing
@@ -237,8 +260,6 @@ export async function openJournal(dataDir: string, vault: Vault, log: Log): Prom
     },
   }
 }
-
-const byVersion = (a: Entry, b: Entry): number => a.tokenVersion - b.tokenVersion
 
 async function create(folder: string): Promise<FileHandle> {
   const file = await open(join(folder, `${newId()}.log`), 'ax', 0o600)
@@ -254,7 +275,7 @@ interface ReadFile {
 }
 
 /** Files whose every entry is decided go after seven days, or earlier, oldest first, when the folder grows too large. */
-async function sweep(folder: string, files: ReadFile[], decided: Map<string, number>): Promise<void> {
+async function sweep(folder: string, files: ReadFile[], decided: Map<string, Decision>): Promise<void> {
   let total = files.reduce((sum, file) => sum + file.stat.size, 0)
   for (const file of files.sort((a, b) => a.stat.mtimeMs - b.stat.mtimeMs)) {
     const old = file.stat.mtimeMs < Date.now() - retentionMs

@@ -3,7 +3,8 @@
  * window, never retried → journal → install whenever the row still holds the token that was presented. Not knowing is an outcome; only a
  * definitive verdict of the provider ends a connection.
  */
-import type { Health } from '@fairlead/contract'
+import type { IncomingHttpHeaders } from 'node:http'
+import { type Health, unstorable } from '@fairlead/contract'
 import { EgressError, Failure } from '../errors.ts'
 import { newId } from '../lib/id.ts'
 import { withhold } from '../net/redact.ts'
@@ -16,7 +17,7 @@ import type { Entry } from './journal.ts'
 import { factsOf, readTokenAnswer, refreshGrant, type TokenSet, tokenRequest } from './kinds/oauth2-code.ts'
 import type { Holder, RefreshDeps } from './refresh-deps.ts'
 import type { Attempt, Credential, Installed, Successor } from './store.ts'
-import { backOff, blockedBackOff } from './timing.ts'
+import { backOff, blockedBackOff, longestBackOff, retryAfter } from './timing.ts'
 
 /** Why it is renewed: its end is near, somebody asked, or the provider called the access token dead. */
 export type Reason = 'due' | 'asked' | 'access_token_dead'
@@ -50,14 +51,16 @@ export async function refreshOnce(
   const attempt: Attempt = { credential, claim }
   const accessDead = reason === 'access_token_dead' || !isAlive(credential, clock)
 
+  /** Longer when the provider said so. */
+  let backOffMs = backOff(credential.failures)
   const doubt = async (cause: string): Promise<RefreshOutcome> => {
-    await persist(deps, () => store.leaveInDoubt(attempt, cause, backOff(credential.failures)))
+    await persist(deps, () => store.leaveInDoubt(attempt, cause, backOffMs))
     return { kind: 'unavailable', cause }
   }
   const withdraw = async (
     cause: string,
     health: Health = credential.health,
-    wait = backOff(credential.failures),
+    wait = backOffMs,
   ): Promise<RefreshOutcome> => {
     await persist(deps, () => store.withdraw(attempt, health, cause, wait))
     return { kind: 'unavailable', cause }
@@ -82,8 +85,7 @@ export async function refreshOnce(
   if (rotates && (credential.intentClaim !== null || credential.suspect || elsewhere)) {
     const history = deps.epoch.current()
     // A presentation that a lost commit has forgotten may still be under way: quiet since the history changed.
-    const unsettled = elsewhere || (credential.suspect && history.changed)
-    if (unsettled && clock.now() - history.since < timing.quiet) return withdraw('in_doubt')
+    if (elsewhere && clock.now() - history.since < timing.quiet) return withdraw('in_doubt')
     switch (await introspectRefreshToken(deps, holder, credential, credential.refreshToken)) {
       case 'active':
         break
@@ -136,6 +138,7 @@ export async function refreshOnce(
     case 'answered':
       break
   }
+  backOffMs = Math.max(backOffMs, retryAfter(answer.headers, clock.wall(), longestBackOff))
   const read = readTokenAnswer(provider, answer.status, answer.body, clock.wall())
   if (read.kind === 'tokens') return save(deps, holder, credential, read.tokens)
   if (read.kind !== 'error') return answer.status === 429 ? takeBack('provider_busy') : doubt('refresh_unreadable')
@@ -173,7 +176,7 @@ function endpointOf({ provider }: Holder, credential: Credential): URL | string 
 }
 
 type Asked =
-  | { kind: 'answered'; status: number; body: Buffer }
+  | { kind: 'answered'; status: number; headers: IncomingHttpHeaders; body: Buffer }
   /** Not a byte was written. */
   | { kind: 'unsent'; cause: string }
   | { kind: 'unanswered' }
@@ -192,7 +195,7 @@ async function ask(
       // Dialled first, so that between the intent and the last byte of the request there is no network wait of ours to overrun.
       ready,
     })
-    return { kind: 'answered', status: answer.status, body: answer.body }
+    return { kind: 'answered', ...answer }
   } catch (error) {
     if (!(error instanceof EgressError)) throw error
     deps.log.warn({ phase: error.phase, reason: error.message }, 'refresh got no answer')
@@ -241,7 +244,11 @@ async function save(
       { credential: credential.id, hosts: refused },
       'a refresh named a host that is not allowed; kept the old one',
     )
-  const successor = successorOf(credential, tokens, facts)
+  // Nor is text that no column takes: an answer that the database refuses would be tried for ever, and all behind it.
+  const storable = (value: unknown) => !unstorable.test(String(value))
+  const known = Object.fromEntries(Object.entries(facts).filter(([, value]) => storable(value)))
+  const set = { ...tokens, scopes: tokens.scopes?.filter(storable) }
+  const successor = successorOf(credential, set, known, deps.epoch.current().name)
   const entry = await deps.journal.append(successor).catch((error: unknown) => {
     deps.log.error(
       { credential: credential.id, reason: String(error) },
@@ -249,12 +256,17 @@ async function save(
     )
     return undefined
   })
-  const installed = await installDecided(deps, holder, successor, entry, false)
+  const installed = await installDecided(deps, holder, successor, entry)
   return { kind: installed === 'installed' || installed === 'already_installed' ? 'renewed' : 'not_claimed' }
 }
 
 /** What came of presenting `credential`'s refresh token. A provider that sends no new one means: keep the old one. */
-export function successorOf(credential: Credential, tokens: TokenSet, facts: ConnectionConfig): Successor {
+export function successorOf(
+  credential: Credential,
+  tokens: TokenSet,
+  facts: ConnectionConfig,
+  epoch: string,
+): Successor {
   const next = tokens.refreshToken ?? credential.refreshToken
   return {
     credentialId: credential.id,
@@ -264,6 +276,8 @@ export function successorOf(credential: Credential, tokens: TokenSet, facts: Con
     grantNumber: credential.grantNumber,
     tokenVersion: credential.tokenVersion,
     presented: credential.fingerprint!,
+    presentedEpoch: credential.epoch,
+    epoch,
     tokens: { ...tokens, refreshToken: next },
     rotated: next?.reveal() !== credential.refreshToken?.reveal(),
     facts,
@@ -279,16 +293,16 @@ export async function installDecided(
   holder: Holder | undefined,
   successor: Successor,
   entry: Entry | undefined,
-  suspect: boolean,
 ): Promise<Installed> {
   for (let tries = 0; ; tries++) {
     try {
-      const installed = await deps.store.install(successor, { suspect, epoch: deps.epoch.current().name })
+      const history = deps.epoch.current().name
+      const installed = await deps.store.install(successor)
       // Nobody will ever present these: end them at the provider, so that a deleted connection is deleted there too.
       if (holder && (installed === 'gone' || installed === 'orphaned')) await deps.revoke(holder, successor)
       if (installed === 'superseded')
         deps.log.info({ credential: successor.credentialId }, 'a token answer came after another one to the same token')
-      if (entry) await deps.journal.decide(entry).catch(() => {})
+      if (entry) await deps.journal.decide(entry, installed === 'ahead' ? undefined : history).catch(() => {})
       return installed
     } catch (error) {
       // The journal keeps it for the next start.

@@ -38,9 +38,9 @@ export interface Credential {
   fingerprint: Buffer | undefined
   /** Its refresh token is known to be used up and nobody has the successor. */
   spent: boolean
-  /** Its past is unsure (imported, restored): ask before presenting it. */
+  /** Its past is unsure (imported): ask before presenting it. */
   suspect: boolean
-  /** Which history of the database it was written in; a failover or a restored backup begins another. */
+  /** Which history of the database its tokens were obtained in; a failover or a restored backup begins another. */
   epoch: string | undefined
   health: Health
   cause: string | null
@@ -247,6 +247,10 @@ export interface Successor {
   /** The token that was presented: its version and its fingerprint. */
   tokenVersion: number
   presented: Buffer
+  /** The history in which that one was obtained. Where a refresh token is kept, rows of two histories look the same without it. */
+  presentedEpoch: string | undefined
+  /** The history this answer was obtained in. Installed in another one, it may have been installed and used before. */
+  epoch: string
   /** Its refresh token is the one to present next: the new one, or the old one when none came back. */
   tokens: TokenSet
   rotated: boolean
@@ -259,6 +263,8 @@ export type Installed =
   | 'already_installed'
   /** Another answer to the same token was first. */
   | 'superseded'
+  /** The commit of its predecessor was lost; that one may be in another journal. */
+  | 'ahead'
   /** The owner has signed in again since: these tokens belong to a grant nobody holds any more. */
   | 'orphaned'
   /** Deleted, or killed. */
@@ -290,7 +296,7 @@ export interface CredentialStore {
   /** INTENT, before the first byte. `settled`: the intent that was just settled. False: stop, send nothing. */
   intend(attempt: Attempt, options: { node: string; settled: string | null; lastTry: boolean }): Promise<boolean>
   /** INSTALL. Whenever the row still holds what was presented, by whoever, lease or no lease. */
-  install(successor: Successor, options: { suspect: boolean; epoch: string }): Promise<Installed>
+  install(successor: Successor): Promise<Installed>
   /**
    * VERDICT: refused for good. By lineage, not by ownership; the tokens stay, a replay may still heal it. `accessDead`: the provider has
    * refused the access token as well.
@@ -354,7 +360,7 @@ export function createCredentialStore(deps: StoreDeps): CredentialStore {
           and intent_claim is not distinct from ${settled}
         returning id`),
 
-    async install(successor, { suspect, epoch }) {
+    async install(successor) {
       const { credentialId, environmentId, grantNumber, tokenVersion, presented, tokens, rotated, facts } = successor
       const print = fingerprint(keyedHash, tokens.refreshToken)
       const sealed = await sealTokens(vault, environmentId, credentialId, tokens, tokens.refreshToken)
@@ -363,11 +369,12 @@ export function createCredentialStore(deps: StoreDeps): CredentialStore {
           update credential set sealed = ${sealed}, token_fp = ${print}, token_version = token_version + 1,
             obtained_at = clock_timestamp(),
             expires_at = clock_timestamp() + ${tokens.lifeMs ?? null}::float8 * interval '1 millisecond',
-            config = config || ${JSON.stringify(facts)}::jsonb, rotates = ${rotated}, db_epoch = ${epoch},
+            config = config || ${JSON.stringify(facts)}::jsonb, rotates = ${rotated}, db_epoch = ${successor.epoch},
             scopes_granted = coalesce(${tokens.scopes ?? null}::text[], scopes_granted),
-            spent = false, suspect = ${suspect}, health = 'active', cause = null, next_try_at = null, failures = 0, last_tried = false,
+            spent = false, suspect = false, health = 'active', cause = null, next_try_at = null, failures = 0, last_tried = false,
             claim_id = null, lease_until = null, intent_claim = null, intent_at = null, intent_node = null
           where id = ${credentialId} and token_version = ${tokenVersion} and token_fp = ${presented} and gone_at is null
+            and (${rotated} or db_epoch is not distinct from ${successor.presentedEpoch ?? null})
           returning id)
         select pg_notify('fairlead_changed', 'credential ' || id) from installed`)
       if (installed) return 'installed'
@@ -380,6 +387,7 @@ export function createCredentialStore(deps: StoreDeps): CredentialStore {
         select token_fp, token_version, grant_number, gone_at is not null as gone from credential where id = ${credentialId}`)
       if (!row || row.gone) return 'gone'
       if (row.grant_number !== grantNumber) return 'orphaned'
+      if (row.token_version < tokenVersion) return 'ahead'
       const ours = row.token_version === tokenVersion + 1 && print !== null && row.token_fp?.equals(print)
       return ours ? 'already_installed' : 'superseded'
     },

@@ -42,8 +42,8 @@ const cases: Case[] = [
 const rounds = Number(process.env.FAIRLEAD_TEST_REFRESH_KILLS ?? 50)
 const parallel = 3
 
-/** True when the successor was lost. */
-async function round(room: Room, one: Case, signal: 'SIGKILL' | 'SIGSTOP'): Promise<boolean> {
+/** What became of it, in words. */
+async function round(room: Room, one: Case, signal: 'SIGKILL' | 'SIGSTOP'): Promise<string> {
   const { simulator, holder } = room
   const old = await room.connect(hours(1))
   const dataDir = mkdtempSync(join(tmpdir(), 'fairlead-points-'))
@@ -68,9 +68,11 @@ async function round(room: Room, one: Case, signal: 'SIGKILL' | 'SIGSTOP'): Prom
   const child = spawn(process.execPath, [join(import.meta.dirname, 'refresher.ts'), JSON.stringify(instructions)], {
     stdio: ['ignore', 'pipe', 'inherit'],
   })
-  const ended = once(child, 'exit')
+  // Not `exit`: what it said last is read before this.
+  const ended = once(child, 'close')
   try {
-    await Promise.race([once(child.stdout!, 'data'), ended])
+    // On a machine that is too busy for these windows the answer may come after its deadline; then the process ends by itself.
+    const reached = await Promise.race([once(child.stdout!, 'data').then(() => true), ended.then(() => false)])
     if (signal === 'SIGSTOP') {
       // Longer than the lease and the quiet time: others act meanwhile, then it wakes with its old ideas.
       await settle(
@@ -88,10 +90,10 @@ async function round(room: Room, one: Case, signal: 'SIGKILL' | 'SIGSTOP'): Prom
     // before or after the provider had decided is the machine's choice, so it is looked at and not assumed.
     const rotated = simulator.control.counters().rotations > 0
     const lost = rotated && (await room.load(old.id)).tokenVersion === 1
-    if (one.point === 'answered' && signal === 'SIGKILL') assert.ok(lost, one.name)
-    if (one.point === 'journalled' || one.point === 'installed') assert.ok(!lost, one.name)
+    if (reached && one.point === 'answered' && signal === 'SIGKILL') assert.ok(lost, one.name)
+    if (reached && (one.point === 'journalled' || one.point === 'installed')) assert.ok(!lost, one.name)
     await judge(room, old.id, one, signal, lost)
-    return lost
+    return `${reached ? '' : ', not reached'}${lost ? ', answer lost' : ''}`
   } finally {
     child.kill('SIGKILL')
     rmSync(dataDir, { recursive: true, force: true })
@@ -146,8 +148,7 @@ test(`${rounds} processes end or pause in the middle of a refresh, and no family
       for (let next = work.shift(); next; next = work.shift()) {
         // A room of its own: faults of the simulator meet this round's request and no other's.
         const room = await openRoom({ after: async close => closers.push(close) }, { rotation: true })
-        const lost = await round(room, next.one, next.signal)
-        const name = `${next.one.name} ${next.signal}${lost ? ', answer lost' : ''}`
+        const name = `${next.one.name} ${next.signal}${await round(room, next.one, next.signal)}`
         done.set(name, (done.get(name) ?? 0) + 1)
       }
     }),

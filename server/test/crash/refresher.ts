@@ -73,7 +73,7 @@ const credentials = createCredentials({
   timing,
   log,
   node: `refresher ${process.pid}`,
-  epoch: { current: () => ({ name: instructions.epoch, since: 0, changed: false }), look: async () => {} },
+  epoch: { current: () => ({ name: instructions.epoch, since: 0 }), look: async () => {} },
   watch: watchIntents(systemClock, timing.quiet),
   revoke: async ({ provider, client }, late) => {
     await retireLate(stores.db, stores, { provider: provider.name, client }, late)
@@ -107,8 +107,8 @@ const credentials = createCredentials({
       await at('journalled')
       return entry
     },
-    async decide(entry) {
-      await journal.decide(entry)
+    async decide(...args) {
+      await journal.decide(...args)
       await at('decided')
     },
   },

@@ -7,25 +7,27 @@ import type { Credentials } from '../../src/credential/fresh.ts'
 import type { Entry, Journal } from '../../src/credential/journal.ts'
 import { systemClock } from '../../src/lib/time.ts'
 
-const retained = [
-  { id: 'old', credentialId: 'a' },
-  { id: 'older', credentialId: 'b' },
-] as Entry[]
+const decided = [
+  { id: 'old', credentialId: 'a', history: '1.0' },
+  { id: 'older', credentialId: 'b', history: '1.0' },
+]
 
-/** Records what the credentials are told; the database answers what `history` says, or fails. */
-async function started(history: { name: string | Error }) {
+/** Records what the credentials are told; the database answers what `history` says, or fails. `chained`: nothing was ahead of its row. */
+async function started(history: { name: string | Error; chained?: boolean }) {
   const told: string[] = []
-  const credentials = {
-    replay: async (id?: string, offered: Entry[] = []) =>
-      void told.push(`replay ${id ?? 'all'} +${offered.map(entry => entry.id).join()}`),
+  const credentials: Pick<Credentials, 'replay' | 'sweep'> = {
+    async replay(id, offered = []) {
+      told.push(`replay ${id ?? 'all'} +${offered.map(entry => entry.id).join()}`)
+      return history.chained ?? true
+    },
     sweep: async () => void told.push('sweep'),
-  } as Credentials
-  const journal = { retained: async () => retained } as Journal
+  }
+  const journal: Pick<Journal, 'retained'> = { retained: async wanted => decided.filter(wanted) as object[] as Entry[] }
   const epoch = await followEpoch(async () => {
     if (history.name instanceof Error) throw history.name
     return history.name
   }, systemClock)
-  return { told, epoch, ...createCatchUp({ credentials, journal, epoch }) }
+  return { told, ...createCatchUp({ credentials, journal, epoch }) }
 }
 
 test('a start whose first try fails catches up at the next sweep, once', async () => {
@@ -43,12 +45,28 @@ test('a start whose first try fails catches up at the next sweep, once', async (
 
 test('another history gets everything that was decided in the one before, until it has been offered', async () => {
   const history: { name: string | Error } = { name: '1.0' }
-  const { told, epoch, catchUp, sweep, offer } = await started(history)
+  const { told, catchUp, sweep, offer } = await started(history)
   await catchUp()
   history.name = '2.0'
   await catchUp()
-  assert.equal(epoch.current().changed, true)
+  await catchUp()
   await sweep()
   await offer('b')
-  assert.deepEqual(told, ['replay all +', 'replay all +old,older', 'sweep', 'replay b +older'])
+  assert.deepEqual(told, ['replay all +', 'replay all +old,older', 'replay all +', 'sweep', 'replay b +older'])
+})
+
+test('a start in another history offers what was decided in the one before', async () => {
+  const { told, catchUp } = await started({ name: '2.0' })
+  await catchUp()
+  assert.deepEqual(told, ['replay all +old,older'])
+})
+
+test('what waits for the journal of another machine is offered again when the database was away', async () => {
+  const history = { name: '2.0', chained: false }
+  const { told, catchUp } = await started(history)
+  await catchUp()
+  history.chained = true
+  await catchUp()
+  await catchUp()
+  assert.deepEqual(told, ['replay all +old,older', 'replay all +old,older', 'replay all +'])
 })

@@ -6,7 +6,15 @@ import { until } from '../db/until.ts'
 import { failureOf, hours, lapsed, openRoom, type Room } from './support/room.ts'
 
 /** The protocol's windows, scaled down together: the quiet time still outlasts every request. */
-const quick = { ...defaultTiming, sendWindow: 200, answer: 400, decision: 500, quiet: 800, lease: 2_000 }
+const quick = {
+  ...defaultTiming,
+  sendWindow: 200,
+  answer: 400,
+  decision: 500,
+  quiet: 800,
+  lease: 2_000,
+  introspection: 500,
+}
 
 const counts = (room: Room) => {
   const { familyRevocations, requests } = room.simulator.control.counters()
@@ -65,25 +73,38 @@ test('a token that was used up is not presented again: the old access token serv
   assert.deepEqual([counts(room).presented, counts(room).familyRevocations], [1, 0])
 })
 
-test('an introspection that fails proves nothing: still in doubt, still asked later', async t => {
-  const room = await openRoom(t, { rotation: true })
-  const old = await room.connect(hours(1))
-  room.simulator.control.drop({ endpoint: 'token', when: 'before' })
-  const credentials = room.process({ timing: quick })
-  await credentials.renewed(room.holder, old)
-  room.simulator.control.fail({ endpoint: 'introspect', status: 503, times: 1 })
-  await sweepUntil(credentials, async () => {
-    await room.letTry(old.id)
-    return counts(room).asked > 0
+const failures: [what: string, breakIt: (room: Room) => void][] = [
+  ...[503, 401, 404].map((status): [string, (room: Room) => void] => [
+    `answers ${status}`,
+    ({ simulator }) => simulator.control.fail({ endpoint: 'introspect', status, times: 1 }),
+  ]),
+  [
+    'answers a page',
+    ({ simulator }) => simulator.control.fail({ endpoint: 'introspect', status: 200, body: '<h1>', times: 1 }),
+  ],
+  ['hangs up', ({ simulator }) => void simulator.control.drop({ endpoint: 'introspect', when: 'before' })],
+  ['is too slow', ({ simulator }) => simulator.control.delay({ endpoint: 'introspect', ms: 2_000, when: 'before' })],
+]
+for (const [what, breakIt] of failures)
+  test(`an introspection that ${what} proves nothing: still in doubt, still asked later`, async t => {
+    const room = await openRoom(t, { rotation: true })
+    const old = await room.connect(hours(1))
+    room.simulator.control.drop({ endpoint: 'token', when: 'before' })
+    const credentials = room.process({ timing: quick })
+    await credentials.renewed(room.holder, old)
+    breakIt(room)
+    await sweepUntil(credentials, async () => {
+      await room.letTry(old.id)
+      return counts(room).asked > 0
+    })
+    const doubted = await room.load(old.id)
+    assert.deepEqual([doubted.cause, doubted.spent, doubted.tokenVersion], ['in_doubt', false, 1])
+    await sweepUntil(credentials, async () => {
+      await room.letTry(old.id)
+      return (await room.load(old.id)).tokenVersion === 2
+    })
+    assert.equal(counts(room).familyRevocations, 0)
   })
-  const doubted = await room.load(old.id)
-  assert.deepEqual([doubted.cause, doubted.spent, doubted.tokenVersion], ['in_doubt', false, 1])
-  await sweepUntil(credentials, async () => {
-    await room.letTry(old.id)
-    return (await room.load(old.id)).tokenVersion === 2
-  })
-  assert.equal(counts(room).familyRevocations, 0)
-})
 
 for (const arrived of [false, true])
   test(`where nobody can be asked, the last presentation waits until nothing is left to lose (the first ${arrived ? 'arrived' : 'did not arrive'})`, async t => {
@@ -112,7 +133,7 @@ test('a row from another history of the database is asked about before its token
   const room = await openRoom(t, { rotation: true })
   const old = await room.connect(lapsed)
   const since = performance.now()
-  const current = () => ({ name: 'after the failover', since, changed: true })
+  const current = () => ({ name: 'after the failover', since })
   const credentials = room.process({ timing: quick, epoch: { current, look: async () => {} } })
   // The quiet time counts from the moment this process learned of the change.
   assert.equal((await failureOf(credentials.fresh(room.holder, old))).code, 'refresh_unavailable')

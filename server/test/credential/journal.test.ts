@@ -26,6 +26,8 @@ const answer = (version: number): Successor => ({
   grantNumber: 2,
   tokenVersion: version,
   presented: randomBytes(32),
+  presentedEpoch: '1.0',
+  epoch: '1.0',
   tokens: {
     accessToken: new Secret(`access-${version}`),
     refreshToken: new Secret(`refresh-${version}`),
@@ -59,7 +61,7 @@ test('what was appended is there after a crash, whole, in order and sealed; what
   assert.deepEqual(files(dataDir), [])
   const [second, first] = await Promise.all([journal.append(answer(2)), journal.append(answer(1))])
   const decided = await journal.append(answer(3))
-  await journal.decide(decided)
+  await journal.decide(decided, '1.0')
   // No close: the process is gone.
   const text = files(dataDir)
     .map(file => readFileSync(file, 'utf8'))
@@ -71,9 +73,31 @@ test('what was appended is there after a crash, whole, in order and sealed; what
   assert.equal(statSync(files(dataDir)[0]!).mode & 0o777, 0o600)
 
   const next = await open(t, dataDir)
-  assert.deepEqual(next.pending(), [first, second])
-  assert.deepEqual(await next.retained(), [decided])
-  assert.equal(next.pending()[0]!.tokens.refreshToken?.reveal(), 'refresh-1')
+  assert.deepEqual(next.pending(), [second, first])
+  assert.deepEqual(await next.retained(() => true), [decided])
+  assert.equal(next.pending()[1]!.tokens.refreshToken?.reveal(), 'refresh-1')
+})
+
+test('what was decided is retained under the history it was decided in last, by whichever process', async t => {
+  const dataDir = folder(t)
+  const journal = await open(t, dataDir)
+  const entry = await journal.append(answer(1))
+  const ahead = await journal.append(answer(2))
+  const other = await journal.append(answer(3))
+  await journal.decide(entry, '1.0')
+  await journal.decide(ahead, undefined)
+  await journal.decide(other, '1.0')
+  const elsewhere = async (by: typeof journal, current: string) =>
+    (await by.retained(({ history }) => history !== current)).map(each => each.tokenVersion)
+  assert.deepEqual(await elsewhere(journal, '1.0'), [2])
+  assert.deepEqual(await elsewhere(journal, '2.0'), [1, 2, 3])
+
+  const next = await open(t, dataDir)
+  assert.deepEqual(next.pending(), [])
+  await next.decide(entry, '2.0')
+  assert.deepEqual(await elsewhere(journal, '2.0'), [2, 3])
+  const ofOne = await next.retained(({ credentialId }) => credentialId === other.credentialId)
+  assert.deepEqual(ofOne, [other])
 })
 
 test('a torn line was never acknowledged; a line that does not open does not keep the server from starting', async t => {

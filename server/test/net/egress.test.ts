@@ -6,7 +6,7 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { createServer as createHttp } from 'node:http'
 import { createServer as createHttps } from 'node:https'
-import { connect, createServer as createTcp, type Socket } from 'node:net'
+import { connect, type Socket } from 'node:net'
 import { type TestContext, test } from 'node:test'
 import { Worker } from 'node:worker_threads'
 import { brotliCompressSync, deflateRawSync, deflateSync, gzipSync } from 'node:zlib'
@@ -17,7 +17,7 @@ import { createEgress, egressPhaseOf } from '../../src/net/egress.ts'
 import { exchange } from '../../src/net/exchange.ts'
 import type { Egress, EgressRequest } from '../../src/seams.ts'
 import type { PeerData } from './support/peer.ts'
-import { answering, certificate, listen, rawServer } from './support/servers.ts'
+import { answering, certificate, closedPort, listen, rawServer } from './support/servers.ts'
 
 const address = (text: string): Address => ({ address: text, family: text.includes(':') ? 6 : 4 })
 
@@ -574,16 +574,6 @@ test('a redirect is handed back, not followed', async t => {
 })
 
 // ---- what fails before the connection stands
-
-/** A port nobody listens on. */
-async function closedPort(): Promise<number> {
-  const server = createTcp().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const port = (server.address() as { port: number }).port
-  server.close()
-  await once(server, 'close')
-  return port
-}
 
 test('connection refused: unsent, by either path', async t => {
   const egress = open(t, '127.0.0.1')

@@ -12,7 +12,8 @@ const epochMs = 1_770_000_000_000
 
 export interface Written {
   entry: Entry
-  decidedAt: number | undefined
+  /** In which history of the database; `-` when its row was behind. */
+  decidedIn: string | undefined
 }
 
 export interface Hazards {
@@ -142,15 +143,14 @@ export class Process {
   #journal(): Journal {
     const { disk } = this.machine
     const undecided = new Map(
-      disk.filter(each => each.decidedAt === undefined).map(each => [each.entry.id, each.entry]),
+      disk.filter(each => each.decidedIn === undefined).map(each => [each.entry.id, each.entry]),
     )
-    const byVersion = (a: Entry, b: Entry) => a.tokenVersion - b.tokenVersion
     return {
       append: successor =>
         new Promise<Entry>((resolve, reject) => {
           const entry: Entry = { ...successor, id: crypto.randomUUID() }
           const onDisk = () => {
-            disk.push({ entry, decidedAt: undefined })
+            disk.push({ entry, decidedIn: undefined })
             this.#hazards.journalled(entry)
           }
           this.#world.after(this.#world.between(0.5, 8.5), () => {
@@ -165,22 +165,24 @@ export class Process {
             })
           })
         }),
-      decide: entry =>
+      decide: (entry, history) =>
         new Promise<void>(resolve => {
           undecided.delete(entry.id)
           this.#world.after(this.#world.between(0.5, 8.5), () => {
             const written = disk.find(each => each.entry.id === entry.id)
-            if (this.alive && written) written.decidedAt = this.#world.now
+            if (this.alive && written) written.decidedIn = history ?? '-'
             this.arrive('socket', resolve)
           })
         }),
-      pending: () => [...undecided.values()].sort(byVersion),
-      retained: () =>
+      pending: () => [...undecided.values()],
+      retained: wanted =>
         Promise.resolve(
           disk
-            .filter(each => each.decidedAt !== undefined)
-            .map(each => each.entry)
-            .sort(byVersion),
+            .filter(
+              ({ entry: { credentialId }, decidedIn: history }) =>
+                history !== undefined && wanted({ credentialId, history }),
+            )
+            .map(each => each.entry),
         ),
       close: () => Promise.resolve(),
     }

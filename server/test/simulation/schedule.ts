@@ -13,7 +13,7 @@ import { Machine, Process } from './machine.ts'
 import { Network, urls } from './network.ts'
 import { type Node, startNode } from './node.ts'
 import { type AccessToken, type Issued, type Kind, kinds, ModelProvider, type RefreshToken } from './provider.ts'
-import { type Carry, type Row, Twin, twinStore } from './twin.ts'
+import { type Carry, printOf, type Row, Twin, twinStore } from './twin.ts'
 import { type Breach, World } from './world.ts'
 
 const seconds = 1_000
@@ -33,8 +33,9 @@ export interface Circumstances {
   shared: boolean
   /** Imported, and still refreshed by whoever had it before. */
   imported: boolean
-  /** The database loses its latest commits; with `restore`, those of minutes. */
+  /** Another server takes over and the commits of the last seconds are lost. */
   failover: boolean
+  /** A backup is restored, and those of minutes are. */
   restore: boolean
   outage: boolean
   dbJump: boolean
@@ -101,6 +102,8 @@ class Schedule {
   #history = 1
   readonly #commits: { at: number; rows: Row[] }[] = []
   #failoverArmed = false
+  /** Access tokens whose commits were lost. */
+  readonly #lost = new Set<AccessToken>()
   #pausedByUser = false
 
   constructor(seed: number, options: Options) {
@@ -118,7 +121,6 @@ class Schedule {
       shared: world.chance(0.1),
       imported: false,
       failover: world.chance(0.04),
-      restore: false,
       outage: world.chance(0.2),
       dbJump: world.chance(0.1),
       clockJump: world.chance(0.3),
@@ -128,6 +130,7 @@ class Schedule {
       kill: world.chance(0.08),
       pause: world.chance(0.15),
       adminRevoke: world.chance(0.04),
+      restore: world.chance(0.02),
     }
     this.#is = { ...drawn, ...options.circumstances }
     this.#faults = Math.floor(1 + world.random() * 4 * this.#is.chaos)
@@ -253,17 +256,30 @@ class Schedule {
       this.#world.after(this.#world.between(10, 2_000), () => node.process.arrive('socket', () => node.gap()))
   }
 
-  /** Another server takes over; what it had not received yet is lost. Or a backup is restored, and minutes are. */
+  /**
+   * Another server takes over; what it had not received yet is lost. Or a backup is restored, and minutes are. What people had decided in
+   * that time is undone by that and not by the refresh: a pause is back, or gone, until somebody says so again; what was deleted is back
+   * (and counted); a token may be older than one that was read before.
+   */
   #failover(): void {
+    if (this.#calm) return
     const world = this.#world
     const since = world.now - world.between(0, this.#is.restore ? 10 * minutes : 3 * seconds)
     const kept = this.#commits.findLastIndex(commit => commit.at <= since)
     const { rows } = this.#commits[Math.max(0, kept)]!
     if (kept < this.#commits.length - 1) world.count('failovers that lost commits')
     world.log(`FAILOVER to what was at ${(since / 1000).toFixed(1)}, ${this.#commits.length - 1 - kept} commits lost`)
-    this.#commits.length = Math.max(1, kept + 1)
+    const undone = this.#commits.splice(Math.max(1, kept + 1))
+    for (const row of undone.flatMap(commit => commit.rows)) this.#lost.add(this.#accessOf(row))
     this.#twin.rows.clear()
-    for (const row of rows) this.#twin.rows.set(row.id, { ...row })
+    for (const row of rows) {
+      this.#twin.rows.set(row.id, { ...row })
+      this.#lost.delete(this.#accessOf(row))
+      if (this.#killed.delete(this.#heldBy(row)!.grant.id)) world.count('deletes undone with the database')
+      for (const { served } of this.#nodes.values())
+        served.set(row.id, Math.min(served.get(row.id) ?? 0, this.#accessOf(row).order))
+    }
+    this.#pausedByUser = rows.some(row => row.paused)
     this.#history++
     this.#gap()
   }
@@ -358,8 +374,7 @@ class Schedule {
   #presents(process: Process, refreshToken: string): { deliberate: boolean } {
     const grant = this.#provider.refreshTokens.get(refreshToken)?.grant
     const killedAt = grant && this.#killed.get(grant.id)
-    // A restored backup brings back what was deleted; that is not the refresh's to prevent.
-    if (killedAt !== undefined && this.#world.now > killedAt + 5 * seconds && !this.#is.failover)
+    if (killedAt !== undefined && this.#world.now > killedAt + 5 * seconds)
       this.#world.breach('I6b', `${process.name} presented ${refreshToken} more than 5 s after the kill`)
     return { deliberate: this.#meant.get(process) ?? false }
   }
@@ -441,7 +456,7 @@ class Schedule {
         this.#network.strangerPresents(first.refresh.value)
       })
     // Right behind a commit, or at any time: a commit that is a moment old is the one to lose.
-    if (is.failover)
+    if (this.#losesCommits)
       world.after(sometime(), () => {
         if (world.chance(0.8)) this.#failoverArmed = true
         else this.#failover()
@@ -465,7 +480,10 @@ class Schedule {
     const world = this.#world
     world.log('CALM')
     this.#calm = true
+    this.#failoverArmed = false
     this.#databaseUp()
+    // Every process is started again some day, and looks into its journal.
+    this.#gap()
     for (const machine of this.#machines) {
       machine.wallSkewMs = 0
       machine.process?.resume()
@@ -503,9 +521,9 @@ class Schedule {
         if (!newer) return world.count('calls: refused by the provider')
         access = accessOf(newer.accessToken)
       }
-      if (access.order < servedBefore && !this.#is.failover)
+      if (access.order < servedBefore && !this.#lost.has(access))
         world.breach('I3', `${node.process.name} handed out an older token than before`)
-      node.served.set(id, Math.max(access.order, node.served.get(id) ?? 0))
+      if (!this.#lost.has(access)) node.served.set(id, Math.max(access.order, node.served.get(id) ?? 0))
       world.count(this.#provider.accessLive(access) ? 'calls: served' : 'calls: refused by the provider')
     }
     work().catch((error: unknown) => {
@@ -538,7 +556,7 @@ class Schedule {
     const row = this.#twin.rows.get(id)
     if (!row || row.goneAt !== null || paused === this.#pausedByUser) return
     this.#world.log(paused ? 'PAUSED' : 'RESUMED')
-    if (!paused && !row.paused && !this.#is.failover) this.#world.breach('I9', "a user's pause was overwritten")
+    if (!paused && !row.paused) this.#world.breach('I9', "a user's pause was overwritten")
     this.#pausedByUser = paused
     this.#twin.pause(id, paused)
   }
@@ -564,6 +582,10 @@ class Schedule {
 
   // Judges.
 
+  get #losesCommits(): boolean {
+    return this.#is.failover || this.#is.restore
+  }
+
   #heldBy(row: Row | undefined): RefreshToken | undefined {
     const value = row?.tokens.refreshToken?.reveal()
     return value === undefined ? undefined : this.#provider.refreshTokens.get(value)
@@ -574,7 +596,7 @@ class Schedule {
   }
 
   #remember(): void {
-    if (!this.#is.failover) return
+    if (!this.#losesCommits) return
     this.#commits.push({ at: this.#world.now, rows: [...this.#twin.rows.values()].map(row => ({ ...row })) })
     if (this.#commits.length > 200) this.#commits.splice(1, 1)
   }
@@ -629,26 +651,44 @@ class Schedule {
         world.count('end: alive')
       else {
         world.count(`end: good token, ${row.health}`)
-        if (is.introspects && !is.failover)
-          world.breach('I12', `stuck: a good token is not used, ${row.health} ${row.cause}`)
+        if (is.introspects) world.breach('I12', `stuck: a good token is not used, ${row.health} ${row.cause}`)
       }
     }
-    for (const grantId of this.#is.failover ? [] : this.#killed.keys())
+    for (const grantId of this.#killed.keys())
       for (const received of this.#received)
         if (received.refresh.grant.id === grantId && provider.refreshLive(received.refresh))
-          if (received.journalled || received.process.alive)
+          if (!received.journalled && this.#lost.has(received.access))
+            world.count('end: deleted, and an answer without a journal, lost with the database, is alive')
+          else if (received.journalled || received.process.alive)
             world.breach('I6', `deleted, and ${received.refresh.value} that we were given is still alive`)
     if (provider.tokenRequests > 80 || provider.introspections > 160)
       world.breach('I8', `${provider.tokenRequests} token requests, ${provider.introspections} introspections`)
   }
 
+  /**
+   * Can the row be led from the token it holds to this one by answers on disks? Each link is an answer to the one before. The chain has a
+   * gap where an answer was installed without a journal (its disk was full) and that commit was lost: nobody ever learns of it again.
+   */
+  #chained(from: RefreshToken, to: string): boolean {
+    const answers = this.#machines.flatMap(machine => machine.disk).map(({ entry }) => entry)
+    const reached = new Set([from.value])
+    for (const value of reached)
+      for (const { presented, tokens } of answers)
+        if (tokens.refreshToken && presented.equals(printOf(new Secret(value))!))
+          reached.add(tokens.refreshToken.reveal())
+    return reached.has(to)
+  }
+
   /** The row's token is used up and its grant is alive: where is the successor? */
-  #judgeLost({ grant }: RefreshToken): void {
+  #judgeLost(token: RefreshToken): void {
     const world = this.#world
+    const { grant } = token
     const held = this.#received.filter(
       received => received.refresh.grant === grant && this.#provider.refreshLive(received.refresh),
     )
-    if (held.some(received => received.journalled)) world.breach('I2', 'a journalled answer was lost')
+    const journalled = held.filter(received => received.journalled).map(received => received.refresh.value)
+    if (journalled.some(value => this.#chained(token, value))) world.breach('I2', 'a journalled answer was lost')
+    else if (journalled.length > 0) world.count('end: a journalled answer whose predecessor was lost with the database')
     else if (this.#is.diskFull) world.count('end: answer lost')
     else if (held.some(received => received.process.alive)) world.breach('I2b', 'a living process dropped an answer')
     else if (held.some(received => (received.heldMs ?? 0) > 100))

@@ -28,6 +28,10 @@ test('a failover that loses commits', async () => {
   await survives(100, { kind: 'penalty', failover: true })
 })
 
+test('a restored backup, minutes old', async () => {
+  await survives(100, { restore: true })
+})
+
 test('one seed is one schedule', async () => {
   const play = async () => (await simulate(7, { trace: true })).trace
   assert.deepEqual(await play(), await play())

@@ -63,10 +63,9 @@ const claims = { first: newId(), second: newId(), third: newId() }
 const due = { forced: false, rotates: true, ripe: [] as string[] }
 const asked = { ...due, forced: true }
 const intent = { node: 'A', settled: null, lastTry: false }
-const installing = { suspect: false, epoch }
 
 const answerTo = (credential: Credential, next: TokenSet): Successor =>
-  successorOf(credential, next, { instance_url: 'https://fact.test' })
+  successorOf(credential, next, { instance_url: 'https://fact.test' }, epoch)
 
 /** A claim that must succeed. */
 async function claimed(rig: Rig, claim: string, options: typeof asked = asked): Promise<Attempt> {
@@ -226,9 +225,9 @@ const cases: Case[] = [
     hour,
     async (rig, say) => {
       const attempt = await intended(rig)
-      say(await rig.store.install(answerTo(attempt.credential, tokens('next')), installing))
-      say(await rig.store.install(answerTo(attempt.credential, tokens('next')), installing))
-      say(await rig.store.install(answerTo(attempt.credential, tokens('other')), installing))
+      say(await rig.store.install(answerTo(attempt.credential, tokens('next'))))
+      say(await rig.store.install(answerTo(attempt.credential, tokens('next'))))
+      say(await rig.store.install(answerTo(attempt.credential, tokens('other'))))
     },
   ],
   [
@@ -238,7 +237,18 @@ const cases: Case[] = [
       const attempt = await intended(rig)
       await rig.pass(10 * minutes)
       await claimed(rig, claims.second, { ...asked, ripe: [claims.first] })
-      say(await rig.store.install(answerTo(attempt.credential, tokens('late')), { suspect: true, epoch: 'second' }))
+      say(await rig.store.install({ ...answerTo(attempt.credential, tokens('late')), epoch: 'second' }))
+    },
+  ],
+  [
+    'an install that keeps the refresh token, of this history and of another',
+    hour,
+    async (rig, say) => {
+      const credential = await rig.load()
+      const kept = answerTo(credential, { ...tokens('next'), refreshToken: credential.refreshToken })
+      say(await rig.store.install({ ...kept, presentedEpoch: 'second' }))
+      say(await rig.store.install({ ...kept, presentedEpoch: undefined }))
+      say(await rig.store.install({ ...kept, epoch: 'second' }))
     },
   ],
   [
@@ -246,7 +256,7 @@ const cases: Case[] = [
     hour,
     async (rig, say) => {
       const next = { ...tokens('next', undefined), lifeMs: undefined, scopes: ['a', 'b'] }
-      say(await rig.store.install(answerTo(await rig.load(), next), installing))
+      say(await rig.store.install(answerTo(await rig.load(), next)))
     },
   ],
   [
@@ -254,8 +264,8 @@ const cases: Case[] = [
     hour,
     async (rig, say) => {
       const successor = answerTo(await rig.load(), tokens('next'))
-      say(await rig.store.install({ ...successor, presented: Buffer.from('other') }, installing))
-      say(await rig.store.install({ ...successor, tokenVersion: 2 }, installing))
+      say(await rig.store.install({ ...successor, presented: Buffer.from('other') }))
+      say(await rig.store.install({ ...successor, tokenVersion: 2 }))
     },
   ],
   [
@@ -263,14 +273,9 @@ const cases: Case[] = [
     hour,
     async (rig, say) => {
       const credential = await rig.load()
-      say(await rig.store.install(answerTo(credential, { ...tokens('next'), refreshToken: undefined }), installing))
+      say(await rig.store.install(answerTo(credential, { ...tokens('next'), refreshToken: undefined })))
       const next = await rig.load()
-      say(
-        await rig.store.install(
-          { ...answerTo(credential, tokens('more')), tokenVersion: next.tokenVersion },
-          installing,
-        ),
-      )
+      say(await rig.store.install({ ...answerTo(credential, tokens('more')), tokenVersion: next.tokenVersion }))
     },
   ],
   [
@@ -279,7 +284,7 @@ const cases: Case[] = [
     async (rig, say) => {
       const attempt = await intended(rig)
       await rig.signInAgain(tokens('again'))
-      say(await rig.store.install(answerTo(attempt.credential, tokens('next')), installing))
+      say(await rig.store.install(answerTo(attempt.credential, tokens('next'))))
     },
   ],
   [
@@ -288,9 +293,9 @@ const cases: Case[] = [
     async (rig, say) => {
       const attempt = await intended(rig)
       await rig.set({ gone: true })
-      say(await rig.store.install(answerTo(attempt.credential, tokens('next')), installing))
+      say(await rig.store.install(answerTo(attempt.credential, tokens('next'))))
       const nobody = { ...answerTo(attempt.credential, tokens('next')), credentialId: newId() }
-      say(await rig.store.install(nobody, installing))
+      say(await rig.store.install(nobody))
     },
   ],
   [
@@ -299,7 +304,7 @@ const cases: Case[] = [
     async (rig, say) => {
       const attempt = await intended(rig)
       await rig.set({ paused: true })
-      say(await rig.store.install(answerTo(attempt.credential, tokens('next')), installing))
+      say(await rig.store.install(answerTo(attempt.credential, tokens('next'))))
     },
   ],
   [
@@ -311,7 +316,7 @@ const cases: Case[] = [
       await claimed(rig, claims.second, { ...asked, ripe: [claims.first] })
       await rig.store.refuse(attempt, 'invalid_grant', false)
       say(took(await rig.store.claim(await rig.load(), claims.third, asked)))
-      say(await rig.store.install(answerTo(attempt.credential, tokens('healed')), installing))
+      say(await rig.store.install(answerTo(attempt.credential, tokens('healed'))))
     },
   ],
   [
@@ -319,7 +324,7 @@ const cases: Case[] = [
     hour,
     async rig => {
       const attempt = await intended(rig)
-      await rig.store.install(answerTo(attempt.credential, tokens('next')), installing)
+      await rig.store.install(answerTo(attempt.credential, tokens('next')))
       await rig.store.refuse(attempt, 'invalid_grant', true)
       await rig.store.markSpent(attempt)
     },
@@ -482,7 +487,7 @@ const cases: Case[] = [
       say(await rig.store.askLifetimeOnce(credential))
       await rig.store.saveLifetime(credential, 10 * minutes)
       await rig.store.saveLifetime(credential, 20 * minutes)
-      await rig.store.install(answerTo(credential, { ...tokens('next'), lifeMs: undefined }), installing)
+      await rig.store.install(answerTo(credential, { ...tokens('next'), lifeMs: undefined }))
       say(await rig.store.askLifetimeOnce(credential))
       await rig.store.saveLifetime(credential, 10 * minutes)
       say(await rig.store.askLifetimeOnce(await rig.load()))

@@ -154,11 +154,12 @@ export class Twin {
   }
 
   /** The UPDATE of INSTALL; when it found nothing, the store looks at the row in a second statement. */
-  install(successor: Successor, { suspect, epoch }: { suspect: boolean; epoch: string }): boolean {
+  install(successor: Successor): boolean {
     const now = this.#now()
     const { tokens } = successor
     const row = this.#live(successor.credentialId)
     if (row?.tokenVersion !== successor.tokenVersion || !same(row.tokenFp, successor.presented)) return false
+    if (!successor.rotated && row.epoch !== (successor.presentedEpoch ?? null)) return false
     this.#set(row, 'install', {
       tokens,
       tokenFp: printOf(tokens.refreshToken),
@@ -167,10 +168,10 @@ export class Twin {
       expiresAt: tokens.lifeMs === undefined ? null : now + tokens.lifeMs,
       config: { ...row.config, ...successor.facts },
       rotates: successor.rotated,
-      epoch,
+      epoch: successor.epoch,
       scopesGranted: tokens.scopes ?? row.scopesGranted,
       spent: false,
-      suspect,
+      suspect: false,
       health: 'active',
       cause: null,
       nextTryAt: null,
@@ -186,6 +187,7 @@ export class Twin {
     const row = this.rows.get(successor.credentialId)
     if (!row || row.goneAt !== null) return 'gone'
     if (row.grantNumber !== successor.grantNumber) return 'orphaned'
+    if (row.tokenVersion < successor.tokenVersion) return 'ahead'
     const print = printOf(successor.tokens.refreshToken)
     return row.tokenVersion === successor.tokenVersion + 1 && same(row.tokenFp, print)
       ? 'already_installed'
@@ -424,8 +426,8 @@ export function twinStore(twin: Twin, clock: Clock, timing: Timing, carry: Carry
     load: async id => open(await carry('load', () => twin.load(id))),
     claim: async (seen, claim, options) => open(await carry('claim', () => twin.claim(seen, claim, options))),
     intend: (attempt, options) => carry('intend', () => twin.intend(attempt, options)),
-    install: async (successor, options) =>
-      (await carry('install', () => twin.install(successor, options)))
+    install: async successor =>
+      (await carry('install', () => twin.install(successor)))
         ? 'installed'
         : carry('look', () => twin.missed(successor)),
     refuse: (attempt, cause, accessDead) => carry('refuse', () => twin.refuse(attempt, cause, accessDead)),

@@ -205,9 +205,52 @@ export const variants: Variant[] = [
     ],
   },
   {
+    name: 'a verdict by its owner alone, whose intent goes without it',
+    breaks: presentations,
+    world: {
+      ...penalty,
+      adminRevoke: true,
+      chaos: 6,
+      diskFull: false,
+      failover: false,
+      restore: false,
+      reconnect: false,
+      delete: false,
+      kill: false,
+    },
+    from: 4_500,
+    edits: [
+      [twin, 'refuse({ credential }: Attempt,', 'refuse({ credential, claim }: Attempt,'],
+      [
+        twin,
+        '    const expiresAt = accessDead',
+        `    if (row.claimId !== claim) {
+      if (row.intentClaim === claim) this.#set(row, 'refuse', { intentClaim: null, intentAt: null, intentNode: null })
+      return
+    }
+    const expiresAt = accessDead`,
+      ],
+    ],
+  },
+  {
+    name: 'an install or a verdict leaves other claims alive, and one of them takes the verdict back',
+    breaks: presentations,
+    world: { kind: 'penalty', adminRevoke: true, chaos: 4, failover: false, restore: false },
+    from: 11_190,
+    edits: [
+      [
+        twin,
+        '      lastTried: false,\n      ...nobodys,\n    })\n    return true',
+        '      lastTried: false,\n      intentClaim: null,\n      intentAt: null,\n      intentNode: null,\n    })\n    return true',
+      ],
+      [twin, 'expiresAt, ...nobodys })', 'expiresAt, intentClaim: null, intentAt: null, intentNode: null })'],
+    ],
+  },
+  {
     name: 'no journal',
     breaks: ['I2c'],
     world: { ...rough, outage: true },
+    from: 1_500,
     edits: [
       [machine, 'const full = this.#hazards.diskFull()', 'const full = true'],
       [machine, 'if (!this.alive) return this.#world.chance(0.5) ? onDisk() : undefined', ''],
@@ -282,10 +325,40 @@ export const variants: Variant[] = [
     edits: [[refresh, 'await deps.epoch.look()', '']],
   },
   {
+    name: 'a start takes the history of the database for the one its journal knows',
+    breaks: ['I2', 'I6'],
+    world: { ...rough, restore: true, longDead: true },
+    from: 160,
+    edits: [
+      [catching, 'let offeredTo: string | undefined', 'let offeredTo: string | undefined = epoch.current().name'],
+    ],
+  },
+  {
+    name: 'an answer whose row is behind counts as decided',
+    breaks: ['I2', 'I6'],
+    world: { ...rough, restore: true, longDead: true },
+    from: 40,
+    edits: [[refresh, "installed === 'ahead' ? undefined : history", 'history']],
+  },
+  {
+    name: 'an answer of another history is installed as one of this',
+    breaks: presentations,
+    world: { ...rough, restore: true },
+    edits: [[refresh, 'deps.store.install(successor)', 'deps.store.install({ ...successor, epoch: history })']],
+  },
+  {
+    name: 'an answer that keeps the refresh token is installed in any history',
+    breaks: ['I3'],
+    world: { kind: 'plain', chaos: 2, restore: true },
+    from: 2140,
+    edits: [[twin, 'if (!successor.rotated && row.epoch !== (successor.presentedEpoch ?? null)) return false', '']],
+  },
+  {
     name: 'what a journal retains is not offered when asked for',
     breaks: ['I2'],
-    world: { ...rough, failover: true, restore: true },
-    edits: [[catching, 'filter(entry => entry.credentialId === credentialId)', 'filter(() => false)']],
+    world: { ...rough, restore: true },
+    from: 1500,
+    edits: [[catching, 'entry => entry.credentialId === credentialId', '() => false']],
   },
 ]
 

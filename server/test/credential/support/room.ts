@@ -126,7 +126,7 @@ export async function openRoom(
     egress,
     log,
     node: 'test',
-    epoch: { current: () => ({ name: epoch, since: 0, changed: false }), look: async () => {} },
+    epoch: { current: () => ({ name: epoch, since: 0 }), look: async () => {} },
     revoke: async ({ provider: { name }, client }, late) => {
       await retireLate(db, stores, { provider: name, client }, late)
       await room.revocations.sweep()

@@ -1,7 +1,7 @@
 /** Servers and certificates for the egress tests. Everything opened is closed by the test context that asked for it. */
 import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -47,10 +47,25 @@ export function answering(t: TestContext, text: string | Buffer, then: (socket: 
   })
 }
 
-let made: { key: string; cert: string } | undefined
+/** A port nobody listens on. */
+export async function closedPort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const port = (server.address() as AddressInfo).port
+  server.close()
+  await once(server, 'close')
+  return port
+}
+
+interface Certificate {
+  key: string
+  cert: string
+}
+
+let made: Certificate | undefined
 
 /** A self-signed certificate for api.example, acme.localhost and 127.0.0.1; its own authority. */
-export function certificate(): { key: string; cert: string } {
+export function certificate(): Certificate {
   if (made) return made
   const folder = mkdtempSync(join(tmpdir(), 'fairlead-cert-'))
   try {
@@ -64,6 +79,23 @@ export function certificate(): { key: string; cert: string } {
     )
     made = { key: readFileSync(key, 'utf8'), cert: readFileSync(cert, 'utf8') }
     return made
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+}
+
+/** The same, a day after its end. */
+export function expiredCertificate(): Certificate {
+  const folder = mkdtempSync(join(tmpdir(), 'fairlead-cert-'))
+  try {
+    const { key, cert } = certificate()
+    const [keyFile, certFile] = [join(folder, 'key.pem'), join(folder, 'cert.pem')]
+    writeFileSync(keyFile, key)
+    writeFileSync(certFile, cert)
+    const expired = execFileSync('openssl', ['x509', '-in', certFile, '-signkey', keyFile, '-days', '-1'], {
+      stdio: 'pipe',
+    })
+    return { key, cert: expired.toString() }
   } finally {
     rmSync(folder, { recursive: true })
   }
