@@ -12,6 +12,8 @@ import { type Callers, createCallers, secured } from './account/caller.ts'
 import { encryptionRoutes } from './account/encryption.ts'
 import { prepareEnvironments } from './account/first-run.ts'
 import { openKeyedHash } from './account/pepper.ts'
+import { settingsRoutes } from './account/settings/routes.ts'
+import { sealedSigningKeys } from './account/settings/store.ts'
 import { announceChange, sealedSettings } from './account/store.ts'
 import type { Config } from './config.ts'
 import { connectRoutes } from './connect/routes.ts'
@@ -52,6 +54,8 @@ import { openRing, type Ring } from './vault/ring.ts'
 import { createRotation } from './vault/rotate.ts'
 import { createKeyStore, hasDataKeys } from './vault/store.ts'
 import { createVault } from './vault/vault.ts'
+import { createDeliveries, type Deliveries } from './webhook/deliver.ts'
+import { webhookRoutes } from './webhook/routes.ts'
 
 export interface App {
   /** Where it is reached, e.g. http://localhost:3003. */
@@ -81,7 +85,14 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     const keyedHash = await openKeyedHash(db, vault)
     const generatedKeys = await prepareEnvironments({ db, keyedHash }, config.pinnedKeys)
 
-    const columns = [sealedSettings(db), sealedClientSecrets(db), sealedVerifiers(db), sealedTokens(db), sealedJobs(db)]
+    const columns = [
+      sealedSettings(db),
+      sealedClientSecrets(db),
+      sealedVerifiers(db),
+      sealedTokens(db),
+      sealedJobs(db),
+      sealedSigningKeys(db),
+    ]
     const rotation = createRotation({ db, store: keyStore, ring, vault, columns, log })
 
     const egress = createEgress({ rules: config.egressAllow })
@@ -106,6 +117,9 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     })
     closers.push(every(seconds(5), log, () => revocations.sweep()))
     closers.push(() => revocations.drain())
+    const deliveries = createDeliveries({ db, vault, egress, clock, catalogue, log })
+    closers.push(every(seconds(5), log, async () => deliveries.kick()))
+    closers.push(() => deliveries.drain())
     const credentials = createCredentials({
       ...refreshing,
       store: createCredentialStore(stores),
@@ -127,7 +141,7 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     const catching = createCatchUp({ credentials, journal, epoch })
     closers.push(every(timing.sweep, log, catching.sweep))
     const callers = createCallers({ db, keyedHash, findSession: token => findSessionCaller(stores, token) })
-    closers.push(await followChanges(database, ring, connections, callers, credentials, catching))
+    closers.push(await followChanges(database, ring, connections, callers, credentials, catching, deliveries))
     // Whoever began a rotation may have died in the middle of it.
     closers.push(every(seconds(30), log, () => rotation.sweep()))
     closers.push(() => rotation.close())
@@ -164,10 +178,12 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
       return c.json({ result: 'ok' })
     })
     routes.route('/', encryptionRoutes({ guard, rotation }))
+    routes.route('/', settingsRoutes(shared))
     routes.route('/', providerRoutes(shared))
     routes.route('/', integrationRoutes({ ...shared, changed, endGrants }))
     routes.route('/', connectionRoutes(shared))
     routes.route('/', connectRoutes(shared))
+    routes.route('/', webhookRoutes({ ...shared, deliveries }))
     routes.route('/', dashboardRoutes())
     routes.route('/', docsRoutes({ url: config.url }))
     routes.doc31('/openapi.json', { openapi: '3.1.0', info: { title: 'Fairlead', version } })
@@ -229,6 +245,7 @@ function followChanges(
   callers: Callers,
   credentials: Credentials,
   catching: CatchUp,
+  deliveries: Deliveries,
 ): Promise<() => Promise<void>> {
   return database.listen('fairlead_changed', {
     onPayload: payload => {
@@ -240,6 +257,7 @@ function followChanges(
       if (what === 'environment') connections.forgetEnvironment(Number(id))
       // Sooner is better; `withKeys` finds a key that this missed.
       if (what === 'keys') void ring.load().catch(() => {})
+      if (what === 'webhook') deliveries.kick()
       if (what === 'pull') void catching.offer(id).catch(() => {})
     },
     onGap: () => {

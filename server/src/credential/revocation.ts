@@ -3,11 +3,10 @@
  * background, on every process; a job is leased, so a process that dies leaves it to another. The refresh token goes first, because with
  * it the provider ends what was made of it; then the access token; then the provider is asked whether both are dead.
  */
-import type { IncomingHttpHeaders } from 'node:http'
 import { EgressError, Failure } from '../errors.ts'
 import type { Log } from '../lib/log.ts'
 import type { Secret } from '../lib/secret.ts'
-import { minutes, seconds } from '../lib/time.ts'
+import { minutes, retryAfterMs } from '../lib/time.ts'
 import { type ConnectionConfig, endpoint } from '../provider/endpoint.ts'
 import type { Provider } from '../provider/schema.ts'
 import type { Clock, Db, Egress, Vault } from '../seams.ts'
@@ -202,7 +201,8 @@ export async function revokeToken(
   if (error === 'invalid_token') return { kind: 'unknown_token' }
   if (error === 'unsupported_token_type') return { kind: 'not_offered' }
   // Everything else may pass: an outage, a limit, a client secret that will be corrected.
-  return { kind: 'later', waitMs: retryAfter(headers, deps.clock.wall()), reason: `the provider answered ${status}` }
+  const waitMs = Math.min(retryAfterMs(headers['retry-after'], deps.clock.wall()), longestRetryAfter)
+  return { kind: 'later', waitMs, reason: `the provider answered ${status}` }
 }
 
 function errorOf(body: Buffer): unknown {
@@ -212,12 +212,4 @@ function errorOf(body: Buffer): unknown {
   } catch {
     return undefined
   }
-}
-
-/** RFC 9110 §10.2.3: seconds, or a date. */
-function retryAfter(headers: IncomingHttpHeaders, wallNow: number): number {
-  const said = headers['retry-after']
-  if (said === undefined) return 0
-  const waitMs = /^\d+$/.test(said) ? seconds(Number(said)) : Date.parse(said) - wallNow
-  return waitMs > 0 ? Math.min(waitMs, longestRetryAfter) : 0
 }
