@@ -201,3 +201,9 @@ create table handshake (
   expires_at timestamptz not null
 );
 create index handshake_by_expiry on handshake (expires_at);
+
+-- Who works on jobs (graphile_worker, which has a schema of its own): a process that stopped saying so is dead, and its jobs are free again.
+create table job_worker (
+  id text primary key,
+  seen_at timestamptz not null
+);
