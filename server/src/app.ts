@@ -32,14 +32,15 @@ import { checkTiming, defaultTiming, shutdownGrace, type Timing } from './creden
 import { watchIntents } from './credential/watch.ts'
 import { dashboardRoutes } from './dashboard/routes.ts'
 import { startEmbedded } from './db/embedded.ts'
-import { migrate } from './db/migrate.ts'
-import { type Address, type OpenDb, openDb } from './db/open.ts'
+import { migrate, migrationsFolder } from './db/migrate.ts'
+import { type Address, type DirectPool, type OpenDb, openDb, openDirectPool } from './db/open.ts'
 import { docsRoutes } from './docs/routes.ts'
 import { Failure } from './errors.ts'
 import { api, type Guard, jsonOnly, limitBody, onError, onNotFound } from './http/api.ts'
 import { type Listening, listen } from './http/server.ts'
 import { integrationRoutes } from './integration/routes.ts'
 import { findIntegrationById, type Integration, sealedClientSecrets } from './integration/store.ts'
+import { type Jobs, jobsAtOnce, migrateJobs, startJobs } from './job/worker.ts'
 import type { Log } from './lib/log.ts'
 import type { Secret } from './lib/secret.ts'
 import { seconds, systemClock } from './lib/time.ts'
@@ -77,7 +78,7 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
   }
   try {
     const catalogue = loadCatalogue({ overlayPath: config.providersPath, egressAllow: config.egressAllow })
-    const database = await openDatabase(config, log, closers)
+    const { database, jobPool } = await openDatabase(config, log, closers)
     const { db } = database
     const keyStore = createKeyStore(db)
     const ring = await openRing(keyStore, configuredKeys(await encryptionKeys(config, database)))
@@ -196,10 +197,13 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
       void (isProxied(req.url ?? '') ? proxy(req, res) : listener(req, res))
     }
     const server: Listening = await listen(handler, config)
+    let jobs: Jobs | undefined
     closers.push(async () => {
       stopping = true
-      await server.stop(shutdownGrace)
+      // At the same time: both have the one grace.
+      await Promise.all([server.stop(shutdownGrace), jobs?.stop()])
     })
+    jobs = await startJobs({ db, pool: jobPool, clock, log }, { tasks: {} })
     return { url: config.url, port: server.port, generatedKeys, stop }
   } catch (error) {
     await stop()
@@ -207,7 +211,11 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
   }
 }
 
-async function openDatabase(config: Config, log: Log, closers: (() => Promise<unknown>)[]): Promise<OpenDb> {
+async function openDatabase(
+  config: Config,
+  log: Log,
+  closers: (() => Promise<unknown>)[],
+): Promise<{ database: OpenDb; jobPool: DirectPool }> {
   await mkdir(config.dataDir, { recursive: true, mode: 0o700 })
   const url = config.databaseUrl?.reveal()
   const directUrl = config.databaseDirectUrl?.reveal()
@@ -220,9 +228,12 @@ async function openDatabase(config: Config, log: Log, closers: (() => Promise<un
   }
   const database = await openDb({ ...address, directUrl })
   closers.push(() => database.close())
-  const { unknown } = await migrate(directUrl ? { url: directUrl } : address)
+  const direct = directUrl ? { url: directUrl } : address
+  const jobPool = openDirectPool(direct, jobsAtOnce)
+  closers.push(() => jobPool.end())
+  const { unknown } = await migrate(direct, migrationsFolder, () => migrateJobs(jobPool, log))
   if (unknown.length > 0) log.warn({ migrations: unknown }, 'the database is newer than this server')
-  return database
+  return { database, jobPool }
 }
 
 /** The configured ring, or the key in the data folder, made when nothing was ever sealed here. */

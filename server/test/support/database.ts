@@ -8,8 +8,9 @@ import { join } from 'node:path'
 import { after } from 'node:test'
 import pg from 'pg'
 import { startEmbedded } from '../../src/db/embedded.ts'
-import { migrate } from '../../src/db/migrate.ts'
-import { clientConfig, type OpenDb, openDb } from '../../src/db/open.ts'
+import { migrate, migrationsFolder } from '../../src/db/migrate.ts'
+import { clientConfig, type OpenDb, openDb, openDirectPool } from '../../src/db/open.ts'
+import { migrateJobs } from '../../src/job/worker.ts'
 
 export interface TestDatabase extends OpenDb {
   /** Where it is; a server started by a test gets it as DATABASE_URL. */
@@ -54,7 +55,9 @@ export async function startTestCluster(): Promise<TestCluster> {
   const template = freshName('template')
   try {
     await command(started.url, `create database ${template}`)
-    await migrate({ url: withDatabase(started.url, template) })
+    const pool = openDirectPool({ url: withDatabase(started.url, template) }, 1)
+    await migrate({ url: withDatabase(started.url, template) }, migrationsFolder, () => migrateJobs(pool, quiet))
+    await pool.end()
   } catch (error) {
     await started.stop()
     throw error
@@ -69,9 +72,10 @@ export async function startTestCluster(): Promise<TestCluster> {
   }
 }
 
+const quiet = { debug() {}, info() {}, warn: console.error, error: console.error }
+
 async function startTemporary(): Promise<{ url: string; stop(): Promise<void> }> {
   const dataDir = await mkdtemp(join(tmpdir(), 'fairlead-test-'))
-  const log = { info() {}, warn: console.error, error: console.error }
   const settings = {
     fsync: 'off',
     synchronous_commit: 'off',
@@ -79,7 +83,7 @@ async function startTemporary(): Promise<{ url: string; stop(): Promise<void> }>
     autovacuum: 'off',
     max_connections: '200',
   }
-  const { connection, stop } = await startEmbedded({ dataDir, log, settings })
+  const { connection, stop } = await startEmbedded({ dataDir, log: quiet, settings })
   return {
     url: socketUrl(connection),
     async stop() {

@@ -225,6 +225,12 @@ create table handshake (
 );
 create index handshake_by_expiry on handshake (expires_at);
 
+-- Who works on jobs (graphile_worker, which has a schema of its own): a process that stopped saying so is dead, and its jobs are free again.
+create table job_worker (
+  id text primary key,
+  seen_at timestamptz not null
+);
+
 -- What happened to a connection, told to the receivers of its environment. Rows are made by the triggers below, in the transaction of the
 -- change itself. `about` is the connection as it was then: it may be gone when the event is delivered.
 create table webhook_event (
