@@ -40,7 +40,7 @@ import { api, type Guard, jsonOnly, limitBody, onError, onNotFound } from './htt
 import { type Listening, listen } from './http/server.ts'
 import { integrationRoutes } from './integration/routes.ts'
 import { findIntegrationById, type Integration, sealedClientSecrets } from './integration/store.ts'
-import { type Jobs, jobsAtOnce, migrateJobs, startJobs } from './job/worker.ts'
+import { type Jobs, jobsAtOnce, migrateJobs, startJobs, type Task } from './job/worker.ts'
 import type { Log } from './lib/log.ts'
 import type { Secret } from './lib/secret.ts'
 import { seconds, systemClock } from './lib/time.ts'
@@ -57,6 +57,7 @@ import { createKeyStore, hasDataKeys } from './vault/store.ts'
 import { createVault } from './vault/vault.ts'
 import { createDeliveries, type Deliveries } from './webhook/deliver.ts'
 import { webhookRoutes } from './webhook/routes.ts'
+import { pruneDeliveries } from './webhook/store.ts'
 
 export interface App {
   /** Where it is reached, e.g. http://localhost:3003. */
@@ -203,7 +204,13 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
       // At the same time: both have the one grace.
       await Promise.all([server.stop(shutdownGrace), jobs?.stop()])
     })
-    jobs = await startJobs({ db, pool: jobPool, clock, log }, { tasks: {} })
+    const tasks: Record<string, Task> = {
+      prune_webhooks: async (_, { signal }) => {
+        while (!signal.aborted && (await pruneDeliveries(db))) {}
+      },
+    }
+    const cron = [{ task: 'prune_webhooks', pattern: '41 * * * *' }]
+    jobs = await startJobs({ db, pool: jobPool, clock, log }, { tasks, cron })
     return { url: config.url, port: server.port, generatedKeys, stop }
   } catch (error) {
     await stop()
