@@ -129,7 +129,8 @@ export function createDeliveries(deps: DeliverDeps): Deliveries {
     async drain() {
       draining = true
       kicked.resolve()
-      await Promise.race([Promise.all([running?.catch(() => {}), ...serving.values()]), clock.sleep(drainMs)])
+      const patience = new Promise(resolve => setTimeout(resolve, drainMs).unref())
+      await Promise.race([Promise.all([running?.catch(() => {}), ...serving.values()]), patience])
     },
   }
 }
