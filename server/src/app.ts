@@ -238,7 +238,9 @@ async function openDatabase(
   const direct = directUrl ? { url: directUrl } : address
   const jobPool = openDirectPool(direct, jobsAtOnce)
   closers.push(() => jobPool.end())
-  const { unknown } = await migrate(direct, migrationsFolder, () => migrateJobs(jobPool, log))
+  const { unknown } = await migrate(direct, migrationsFolder, () =>
+    migrateJobs({ db: database.db, pool: jobPool, log }),
+  )
   if (unknown.length > 0) log.warn({ migrations: unknown }, 'the database is newer than this server')
   return { database, jobPool }
 }

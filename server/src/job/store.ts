@@ -25,6 +25,16 @@ export async function addJob(db: Db, name: string, payload: object, options: Job
       priority => ${priority ?? null}::int)`)
 }
 
+/** Which of graphile-worker's migrations the database has; undefined when it has none of its schema. */
+export async function schemaRevision(db: Db): Promise<number | undefined> {
+  const [schema] = await db.query<{ there: boolean }>(
+    sql`select to_regclass('graphile_worker.migrations') is not null as there`,
+  )
+  if (!schema!.there) return undefined
+  const [row] = await db.query<{ revision: number }>(sql`select max(id) as revision from graphile_worker.migrations`)
+  return row!.revision
+}
+
 /** This worker lives. */
 export const beat = (db: Db, worker: string): Promise<object[]> =>
   db.query(sql`

@@ -4,14 +4,13 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { migrate, migrationsFolder } from '../../src/db/migrate.ts'
 import { openDirectPool } from '../../src/db/open.ts'
 import { sql } from '../../src/db/sql.ts'
-import { addJob, freeJobsOfTheDead } from '../../src/job/store.ts'
-import { defaultJobTiming, type Jobs, jobsAtOnce, migrateJobs, startJobs, type Task } from '../../src/job/worker.ts'
+import { addJob, freeJobsOfTheDead, schemaRevision } from '../../src/job/store.ts'
+import { currentRevision, defaultJobTiming, type Jobs, jobsAtOnce, startJobs, type Task } from '../../src/job/worker.ts'
 import { systemClock } from '../../src/lib/time.ts'
 import { until } from '../db/until.ts'
-import { type TestDatabase, testDatabase } from '../support/database.ts'
+import { migrateAll, type TestDatabase, testDatabase } from '../support/database.ts'
 import { lastFirst } from '../support/last-first.ts'
 
 type Test = { after(work: () => Promise<void>): void }
@@ -246,12 +245,8 @@ test('a job is taken from a worker that has been silent long enough, and from no
 test('two servers bring an empty database up at once', async t => {
   const database = await testDatabase(t, { empty: true })
   const log = { debug() {}, info() {}, warn: (_: object, message: string) => assert.fail(message), error() {} }
-  const start = async () => {
-    const pool = openDirectPool({ url: database.url }, 1)
-    await migrate({ url: database.url }, migrationsFolder, () => migrateJobs(pool, log))
-    await addJob(database.db, 'note', {})
-    await pool.end()
-  }
+  const start = () => migrateAll(database.url, log).then(() => addJob(database.db, 'note', {}))
   await Promise.all([start(), start(), start()])
   assert.equal(await open(database), 3)
+  assert.equal(await schemaRevision(database.db), currentRevision)
 })

@@ -11,6 +11,7 @@ import { startEmbedded } from '../../src/db/embedded.ts'
 import { migrate, migrationsFolder } from '../../src/db/migrate.ts'
 import { clientConfig, type OpenDb, openDb, openDirectPool } from '../../src/db/open.ts'
 import { migrateJobs } from '../../src/job/worker.ts'
+import type { Log } from '../../src/lib/log.ts'
 
 export interface TestDatabase extends OpenDb {
   /** Where it is; a server started by a test gets it as DATABASE_URL. */
@@ -55,9 +56,7 @@ export async function startTestCluster(): Promise<TestCluster> {
   const template = freshName('template')
   try {
     await command(started.url, `create database ${template}`)
-    const pool = openDirectPool({ url: withDatabase(started.url, template) }, 1)
-    await migrate({ url: withDatabase(started.url, template) }, migrationsFolder, () => migrateJobs(pool, quiet))
-    await pool.end()
+    await migrateAll(withDatabase(started.url, template), quiet)
   } catch (error) {
     await started.stop()
     throw error
@@ -70,6 +69,14 @@ export async function startTestCluster(): Promise<TestCluster> {
       await started.stop()
     },
   }
+}
+
+/** As a server does it: ours, then the queue's. */
+export async function migrateAll(url: string, log: Log): Promise<void> {
+  const database = await openDb({ url })
+  const pool = openDirectPool({ url }, 1)
+  await migrate({ url }, migrationsFolder, () => migrateJobs({ db: database.db, pool, log }))
+  await Promise.all([database.close(), pool.end()])
 }
 
 const quiet = { debug() {}, info() {}, warn: console.error, error: console.error }
