@@ -33,7 +33,7 @@ export const webhookEvents = {
     'A policy at the provider keeps the connection from being renewed.',
   ),
   'connection.recovered': row('on_connection_health', 'own', 'It works again, without anybody having signed in.'),
-  'connection.paused': row('on_connection_lifecycle', 'own', 'Somebody paused it. A kill pauses before it deletes.'),
+  'connection.paused': row('on_connection_lifecycle', 'own', 'Somebody paused it.'),
   'connection.resumed': row('on_connection_lifecycle', 'own', 'Somebody resumed it.'),
   'connection.deleted': row('on_connection_lifecycle', 'own', 'It was deleted or killed, or its integration was.'),
   'webhook.test': row(null, 'own', 'Sent by POST /webhooks/test.'),

@@ -8,7 +8,7 @@ import { type Settings, type WebhookSwitch, webhookEvents, webhookSwitches } fro
 import { writeSettings } from '../../src/account/settings/store.ts'
 import { addEnvironment } from '../../src/account/store.ts'
 import { addConnection, findConnection, removeConnection } from '../../src/connection/store.ts'
-import { type Attempt, addCredential, type Credential, setPaused } from '../../src/credential/store.ts'
+import { type Attempt, addCredential, blockUntold, type Credential, setPaused } from '../../src/credential/store.ts'
 import { sql } from '../../src/db/sql.ts'
 import { findIntegrationById } from '../../src/integration/store.ts'
 import { newId } from '../../src/lib/id.ts'
@@ -116,6 +116,11 @@ test('every way a state changes is one event; what changes nothing is none', asy
   await setPaused(room.db, [credential.id], true)
   await setPaused(room.db, [credential.id], true)
   assert.deepEqual(await told(), ['connection.paused policy'])
+  await setPaused(room.db, [credential.id], false)
+  assert.deepEqual(await told(), ['connection.resumed policy'])
+  // A kill blocks first, and tells of the deletion alone; the silence ends with its transaction.
+  await blockUntold(room.db, [credential.id])
+  assert.deepEqual(await told(), [])
   await setPaused(room.db, [credential.id], false)
   assert.deepEqual(await told(), ['connection.resumed policy'])
 

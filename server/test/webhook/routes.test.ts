@@ -103,12 +103,11 @@ test('a kill tells of every connection, and a connection’s own receiver is tol
   await until(() => receiver.taken.length === 1)
   const killed = await first.call('POST', '/kill', { environment: true })
   assert.equal(killed.json.revocations.length, 2)
-  await until(() => receiver.taken.length === 3 && own.taken.length === 3)
+  await until(() => receiver.taken.length === 2 && own.taken.length === 2)
   for (const { taken } of [receiver, own])
     assert.deepEqual(taken.map(({ headers }) => headers['fairlead-event']).sort(), [
       'connection.created',
       'connection.deleted',
-      'connection.paused',
     ])
   assert.ok(receiver.taken.every(({ body }) => body.includes(id)))
   assert.ok(own.taken.every(({ body }) => !body.includes(id)))
@@ -201,6 +200,28 @@ test('deliveries are listed, filtered, paged, looked into and sent again', async
     assert.equal((await call('GET', `/webhooks/deliveries?${query}`)).json.error.code, 'invalid_query_params', query)
   assert.equal((await call('GET', '/webhooks/deliveries/none')).json.error.code, 'invalid_uri_params')
   assert.equal((await call('POST', '/webhooks/replay', { since: 'yesterday' })).json.error.code, 'invalid_body')
+})
+
+test('new data keys seal the signing keys anew, and receivers notice nothing', async t => {
+  const server = await startFairlead(t)
+  const { db, close } = await openDb({ url: server.databaseUrl })
+  t.after(close)
+  const receiver = await startReceiver(t)
+  const key = await listen(server, receiver)
+  await server.call('POST', '/environment/webhook-signing-key/rotate')
+  const sealedWith = async () =>
+    (await db.query<{ key: string }>(sql`select encode(sealed_key, 'hex') as key from webhook_key order by id`)).map(
+      row => row.key,
+    )
+  const before = await sealedWith()
+  assert.equal((await server.call('POST', '/encryption/rotate')).status, 202)
+  await until(async () => (await server.call('GET', '/encryption')).json.rows_left === 0)
+  const after = await sealedWith()
+  assert.equal(after.length, 2)
+  for (const [n, one] of after.entries()) assert.notEqual(one, before[n])
+  await server.call('POST', '/webhooks/test')
+  await until(() => receiver.taken.length === 1)
+  assert.ok(verifiesStandard(receiver.taken[0]!, key))
 })
 
 test('a key needs the scope of what it asks for', async t => {
