@@ -38,6 +38,9 @@ export const errors = {
   not_found: [404, 'There is nothing here. Check the path and the ids in it.'],
   method_not_allowed: [405, 'This path does not take this method.'],
 
+  webhook_url_refused: [400, 'The egress policy of this server does not allow this webhook URL.'],
+  webhook_url_missing: [400, 'This environment has no webhook URL. Set one with PATCH /environment/settings.'],
+
   // nouns
   unknown_provider_config: [400, 'No integration with this provider_config_key exists in this environment.'],
   unknown_connection: [400, 'No connection with this id exists on this integration.'],

@@ -62,8 +62,11 @@ export const organization = z.strictObject({
   display_name: z.string().max(255).optional(),
 })
 
-/** An absolute http(s) URL, or the empty string, which clears it. */
-export const webhookUrlOverride = z.union([z.literal(''), z.url({ protocol: /^https?$/ })])
+/** Where webhooks go: an absolute URL. Which hosts, and whether without TLS, is the egress policy's to say. */
+export const webhookUrl = z.url({ protocol: /^https?$/ }).max(2048)
+
+/** The empty string clears it. */
+export const webhookUrlOverride = z.union([z.literal(''), webhookUrl])
 
 export type EndUser = z.infer<typeof endUser>
 export type Organization = z.infer<typeof organization>

@@ -73,3 +73,18 @@ export type ConnectionState = z.infer<typeof connectionState>
 /** A provider's own error codes have no end; those without a sentence share one. */
 export const causeOf = (written: string): Cause =>
   Object.hasOwn(causes, written) ? (written as Cause) : 'provider_error'
+
+/** What people see: a pause hides the health beneath it. */
+export function stateOf({
+  health,
+  cause,
+  paused,
+}: {
+  health: Health
+  cause: string | null
+  paused: boolean
+}): ConnectionState {
+  const known = cause === null ? null : causeOf(cause)
+  if (paused) return { name: 'paused', cause: known, message: states.paused }
+  return { name: health, cause: known, message: known ? causes[known] : states[health] }
+}

@@ -12,6 +12,8 @@ import { type Callers, createCallers, secured } from './account/caller.ts'
 import { encryptionRoutes } from './account/encryption.ts'
 import { prepareEnvironments } from './account/first-run.ts'
 import { openKeyedHash } from './account/pepper.ts'
+import { settingsRoutes } from './account/settings/routes.ts'
+import { sealedSigningKeys } from './account/settings/store.ts'
 import { announceChange, sealedSettings } from './account/store.ts'
 import type { Config } from './config.ts'
 import { connectRoutes } from './connect/routes.ts'
@@ -30,14 +32,15 @@ import { checkTiming, defaultTiming, shutdownGrace, type Timing } from './creden
 import { watchIntents } from './credential/watch.ts'
 import { dashboardRoutes } from './dashboard/routes.ts'
 import { startEmbedded } from './db/embedded.ts'
-import { migrate } from './db/migrate.ts'
-import { type Address, type OpenDb, openDb } from './db/open.ts'
+import { migrate, migrationsFolder } from './db/migrate.ts'
+import { type Address, type DirectPool, type OpenDb, openDb, openDirectPool } from './db/open.ts'
 import { docsRoutes } from './docs/routes.ts'
 import { Failure } from './errors.ts'
 import { api, type Guard, jsonOnly, limitBody, onError, onNotFound } from './http/api.ts'
 import { type Listening, listen } from './http/server.ts'
 import { integrationRoutes } from './integration/routes.ts'
 import { findIntegrationById, type Integration, sealedClientSecrets } from './integration/store.ts'
+import { type Jobs, jobsAtOnce, migrateJobs, startJobs, type Task } from './job/worker.ts'
 import type { Log } from './lib/log.ts'
 import type { Secret } from './lib/secret.ts'
 import { seconds, systemClock } from './lib/time.ts'
@@ -53,6 +56,9 @@ import { openRing, type Ring } from './vault/ring.ts'
 import { createRotation } from './vault/rotate.ts'
 import { createKeyStore, hasDataKeys } from './vault/store.ts'
 import { createVault } from './vault/vault.ts'
+import { createDeliveries, type Deliveries } from './webhook/deliver.ts'
+import { webhookRoutes } from './webhook/routes.ts'
+import { pruneDeliveries } from './webhook/store.ts'
 
 export interface App {
   /** Where it is reached, e.g. http://localhost:3003. */
@@ -74,7 +80,7 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
   }
   try {
     const catalogue = loadCatalogue({ overlayPath: config.providersPath, egressAllow: config.egressAllow })
-    const database = await openDatabase(config, log, closers)
+    const { database, jobPool } = await openDatabase(config, log, closers)
     const { db } = database
     const keyStore = createKeyStore(db)
     const egress = createEgress({ rules: config.egressAllow })
@@ -85,7 +91,14 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     const keyedHash = await openKeyedHash(db, vault)
     const generatedKeys = await prepareEnvironments({ db, keyedHash }, config.pinnedKeys)
 
-    const columns = [sealedSettings(db), sealedClientSecrets(db), sealedVerifiers(db), sealedTokens(db), sealedJobs(db)]
+    const columns = [
+      sealedSettings(db),
+      sealedClientSecrets(db),
+      sealedVerifiers(db),
+      sealedTokens(db),
+      sealedJobs(db),
+      sealedSigningKeys(db),
+    ]
     const rotation = createRotation({ db, store: keyStore, ring, vault, columns, log })
 
     const clock = systemClock
@@ -107,6 +120,9 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     })
     closers.push(every(seconds(5), log, () => revocations.sweep()))
     closers.push(() => revocations.drain())
+    const deliveries = createDeliveries({ db, vault, egress, clock, catalogue, log })
+    closers.push(every(seconds(5), log, async () => deliveries.kick()))
+    closers.push(() => deliveries.drain())
     const credentials = createCredentials({
       ...refreshing,
       store: createCredentialStore(stores),
@@ -128,7 +144,7 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     const catching = createCatchUp({ credentials, journal, epoch })
     closers.push(every(timing.sweep, log, catching.sweep))
     const callers = createCallers({ db, keyedHash, findSession: token => findSessionCaller(stores, token) })
-    closers.push(await followChanges(database, ring, connections, callers, credentials, catching))
+    closers.push(await followChanges(database, ring, connections, callers, credentials, catching, deliveries))
     // Whoever began a rotation may have died in the middle of it.
     closers.push(every(seconds(30), log, () => rotation.sweep()))
     closers.push(() => rotation.close())
@@ -165,10 +181,12 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
       return c.json({ result: 'ok' })
     })
     routes.route('/', encryptionRoutes({ guard, rotation }))
+    routes.route('/', settingsRoutes(shared))
     routes.route('/', providerRoutes(shared))
     routes.route('/', integrationRoutes({ ...shared, changed, endGrants }))
     routes.route('/', connectionRoutes(shared))
     routes.route('/', connectRoutes(shared))
+    routes.route('/', webhookRoutes({ ...shared, deliveries }))
     routes.route('/', dashboardRoutes())
     routes.route('/', docsRoutes({ url: config.url }))
     routes.doc31('/openapi.json', { openapi: '3.1.0', info: { title: 'Fairlead', version } })
@@ -181,10 +199,19 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
       void (isProxied(req.url ?? '') ? proxy(req, res) : listener(req, res))
     }
     const server: Listening = await listen(handler, config)
+    let jobs: Jobs | undefined
     closers.push(async () => {
       stopping = true
-      await server.stop(shutdownGrace)
+      // At the same time: both have the one grace.
+      await Promise.all([server.stop(shutdownGrace), jobs?.stop()])
     })
+    const tasks: Record<string, Task> = {
+      prune_webhooks: async (_, { signal }) => {
+        while (!signal.aborted && (await pruneDeliveries(db))) {}
+      },
+    }
+    const cron = [{ task: 'prune_webhooks', pattern: '41 * * * *' }]
+    jobs = await startJobs({ db, pool: jobPool, clock, log }, { tasks, cron })
     return { url: config.url, port: server.port, generatedKeys, stop }
   } catch (error) {
     await stop()
@@ -192,7 +219,11 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
   }
 }
 
-async function openDatabase(config: Config, log: Log, closers: (() => Promise<unknown>)[]): Promise<OpenDb> {
+async function openDatabase(
+  config: Config,
+  log: Log,
+  closers: (() => Promise<unknown>)[],
+): Promise<{ database: OpenDb; jobPool: DirectPool }> {
   await mkdir(config.dataDir, { recursive: true, mode: 0o700 })
   const url = config.databaseUrl?.reveal()
   const directUrl = config.databaseDirectUrl?.reveal()
@@ -205,9 +236,14 @@ async function openDatabase(config: Config, log: Log, closers: (() => Promise<un
   }
   const database = await openDb({ ...address, directUrl })
   closers.push(() => database.close())
-  const { unknown } = await migrate(directUrl ? { url: directUrl } : address)
+  const direct = directUrl ? { url: directUrl } : address
+  const jobPool = openDirectPool(direct, jobsAtOnce)
+  closers.push(() => jobPool.end())
+  const { unknown } = await migrate(direct, migrationsFolder, () =>
+    migrateJobs({ db: database.db, pool: jobPool, log }),
+  )
   if (unknown.length > 0) log.warn({ migrations: unknown }, 'the database is newer than this server')
-  return database
+  return { database, jobPool }
 }
 
 /** The configured ring, or the key in the data folder, made when nothing was ever sealed here. */
@@ -230,6 +266,7 @@ function followChanges(
   callers: Callers,
   credentials: Credentials,
   catching: CatchUp,
+  deliveries: Deliveries,
 ): Promise<() => Promise<void>> {
   return database.listen('fairlead_changed', {
     onPayload: payload => {
@@ -241,6 +278,7 @@ function followChanges(
       if (what === 'environment') connections.forgetEnvironment(Number(id))
       // Sooner is better; `withKeys` finds a key that this missed.
       if (what === 'keys') void ring.load().catch(() => {})
+      if (what === 'webhook') deliveries.kick()
       if (what === 'pull') void catching.offer(id).catch(() => {})
     },
     onGap: () => {

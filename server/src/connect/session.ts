@@ -1,15 +1,17 @@
 import type { connectSessionRequest, EndUser, Organization } from '@fairlead/contract'
 import type { z } from '@hono/zod-openapi'
+import { acceptableWebhookUrl } from '../account/settings/webhook-url.ts'
 import { Failure } from '../errors.ts'
 import { listIntegrations } from '../integration/store.ts'
 import type { Secret } from '../lib/secret.ts'
+import type { Egress } from '../seams.ts'
 import { addSession, type StoreDeps } from './store.ts'
 
 type Request = z.infer<typeof connectSessionRequest>
 
 /** Opens a session for one end user. Every integration it names must exist, or it would fail in front of that user. */
 export async function openSession(
-  deps: StoreDeps,
+  deps: StoreDeps & { egress: Pick<Egress, 'check'> },
   environmentId: number,
   request: Request,
 ): Promise<{ token: Secret; expiresAt: Date }> {
@@ -38,7 +40,9 @@ export async function openSession(
     integrationDefaults: request.integrations_config_defaults ?? {},
     overrides: request.overrides ?? {},
     tags: { ...tagsOf(request.end_user, request.organization), ...lowerKeys(request.tags ?? {}) },
-    webhookUrlOverride: request.webhook_url_override || null,
+    webhookUrlOverride: request.webhook_url_override
+      ? acceptableWebhookUrl(deps.egress, request.webhook_url_override, 'webhook_url_override')
+      : null,
   })
 }
 

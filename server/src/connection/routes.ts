@@ -1,8 +1,6 @@
 import {
   type ConnectionFilter,
-  type ConnectionState,
   causeOf,
-  causes,
   deleteConnection,
   type EndUser,
   type endUserView,
@@ -15,7 +13,7 @@ import {
   type Receipt,
   refreshConnection,
   resumeConnection,
-  states,
+  stateOf,
 } from '@fairlead/contract'
 import type { z } from '@hono/zod-openapi'
 import { type Caller, hasScope, keyCaller } from '../account/caller.ts'
@@ -195,13 +193,6 @@ export function connectionRoutes(deps: Deps) {
   })
 
   return app
-}
-
-/** What people see: a pause hides the health beneath it. */
-function stateOf({ health, cause, paused }: Pick<Credential, 'health' | 'cause' | 'paused'>): ConnectionState {
-  const known = cause === null ? null : causeOf(cause)
-  if (paused) return { name: 'paused', cause: known, message: states.paused }
-  return { name: health, cause: known, message: known ? causes[known] : states[health] }
 }
 
 const commonView = (connection: Connection) => ({

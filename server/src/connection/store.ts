@@ -1,6 +1,6 @@
 import type { ConnectionFilter, EndUser, Health, Organization } from '@fairlead/contract'
 import { type RetireDeps, type Retired, retire } from '../credential/revocation/store.ts'
-import { setPaused } from '../credential/store.ts'
+import { blockUntold } from '../credential/store.ts'
 import { sql } from '../db/sql.ts'
 import type { Integration } from '../integration/store.ts'
 import type { Db } from '../seams.ts'
@@ -167,10 +167,9 @@ export async function blockMatching(db: Db, target: KillTarget): Promise<void> {
       order by credential_id limit ${blockBatch}`)
     const last = rows.at(-1)
     if (!last) return
-    await setPaused(
+    await blockUntold(
       db,
       rows.map(row => row.id),
-      true,
     )
     after = last.id
   }

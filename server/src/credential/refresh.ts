@@ -7,6 +7,7 @@ import type { IncomingHttpHeaders } from 'node:http'
 import { type Health, unstorable } from '@fairlead/contract'
 import { EgressError, Failure } from '../errors.ts'
 import { newId } from '../lib/id.ts'
+import { retryAfterMs } from '../lib/time.ts'
 import { withhold } from '../net/redact.ts'
 import { type ConnectionConfig, endpoint, tokenUrlOf } from '../provider/endpoint.ts'
 import type { Provider, TokenErrorMeaning } from '../provider/schema.ts'
@@ -17,7 +18,7 @@ import type { Entry } from './journal.ts'
 import { factsOf, readTokenAnswer, refreshGrant, type TokenSet, tokenRequest } from './kinds/oauth2-code.ts'
 import type { Holder, RefreshDeps } from './refresh-deps.ts'
 import type { Attempt, Credential, Installed, Successor } from './store.ts'
-import { backOff, blockedBackOff, longestBackOff, retryAfter } from './timing.ts'
+import { backOff, blockedBackOff, longestBackOff } from './timing.ts'
 
 /** Why it is renewed: its end is near, somebody asked, or the provider called the access token dead. */
 export type Reason = 'due' | 'asked' | 'access_token_dead'
@@ -138,7 +139,8 @@ export async function refreshOnce(
     case 'answered':
       break
   }
-  backOffMs = Math.max(backOffMs, retryAfter(answer.headers, clock.wall(), longestBackOff))
+  const told = retryAfterMs(answer.headers['retry-after'], clock.wall())
+  backOffMs = Math.max(backOffMs, Math.min(longestBackOff, told))
   const read = readTokenAnswer(provider, answer.status, answer.body, clock.wall())
   if (read.kind === 'tokens') return save(deps, holder, credential, read.tokens)
   if (read.kind !== 'error') return answer.status === 429 ? takeBack('provider_busy') : doubt('refresh_unreadable')

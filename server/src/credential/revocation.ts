@@ -6,7 +6,7 @@
 import { EgressError, Failure } from '../errors.ts'
 import type { Log } from '../lib/log.ts'
 import type { Secret } from '../lib/secret.ts'
-import { minutes } from '../lib/time.ts'
+import { minutes, retryAfterMs } from '../lib/time.ts'
 import { type ConnectionConfig, endpoint } from '../provider/endpoint.ts'
 import type { Provider } from '../provider/schema.ts'
 import type { Clock, Db, Egress, Vault } from '../seams.ts'
@@ -14,7 +14,7 @@ import { introspectToken, type TokenHint } from './introspect.ts'
 import { type Client, tokenRequest } from './kinds/oauth2-code.ts'
 import type { Holder } from './refresh-deps.ts'
 import { claimRevocations, endRevocation, type Job, postponeRevocation, type Result } from './revocation/store.ts'
-import { backOff, retryAfter, type Timing } from './timing.ts'
+import { backOff, type Timing } from './timing.ts'
 
 interface Deps {
   db: Db
@@ -201,11 +201,8 @@ export async function revokeToken(
   if (error === 'invalid_token') return { kind: 'unknown_token' }
   if (error === 'unsupported_token_type') return { kind: 'not_offered' }
   // Everything else may pass: an outage, a limit, a client secret that will be corrected.
-  return {
-    kind: 'later',
-    waitMs: retryAfter(headers, deps.clock.wall(), longestRetryAfter),
-    reason: `the provider answered ${status}`,
-  }
+  const waitMs = Math.min(retryAfterMs(headers['retry-after'], deps.clock.wall()), longestRetryAfter)
+  return { kind: 'later', waitMs, reason: `the provider answered ${status}` }
 }
 
 function errorOf(body: Buffer): unknown {

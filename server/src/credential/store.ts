@@ -493,6 +493,16 @@ export const setPaused = (db: Db, ids: string[], paused: boolean): Promise<objec
       returning id)
     select pg_notify('fairlead_changed', 'credential ' || id) from changed`)
 
+/**
+ * The first step of a kill: paused at once, and nobody is told, because each is told of as deleted in a moment. Telling of it here as well
+ * made 5,000 rows take seconds, in which they still served calls.
+ */
+export const blockUntold = (db: Db, ids: string[]): Promise<object[]> =>
+  db.transaction(async tx => {
+    await tx.query(sql`select set_config('fairlead.untold', 'on', true)`)
+    return setPaused(tx, ids, true)
+  })
+
 /** Somebody says that the policy was lifted: the slow wait of a blocked credential is over. */
 export const liftBlock = (db: Db, id: string): Promise<object[]> =>
   db.query(sql`update credential set next_try_at = clock_timestamp() where id = ${id} and health = 'blocked_by_policy'`)

@@ -2,7 +2,6 @@
  * The timing of a refresh, in milliseconds. Each was found necessary by an executable model; a change that breaks a row of
  * `checkTiming` refuses to start.
  */
-import type { IncomingHttpHeaders } from 'node:http'
 import { minutes, seconds } from '../lib/time.ts'
 
 export interface Timing {
@@ -57,11 +56,3 @@ export const backOff = (failures: number): number => Math.min(longestBackOff, se
 /** A policy is lifted by people: asked again after 15 minutes, then half an hour, then every hour. */
 export const blockedBackOff = (failures: number): number =>
   Math.min(minutes(60), minutes(15) * 2 ** Math.min(failures, 2))
-
-/** RFC 9110 §10.2.3: seconds, or a date. How long the provider wants to be left alone, `longestMs` at most; 0 when it does not say. */
-export function retryAfter(headers: IncomingHttpHeaders, wallNow: number, longestMs: number): number {
-  const said = headers['retry-after']
-  if (said === undefined) return 0
-  const waitMs = /^\d+$/.test(said) ? seconds(Number(said)) : Date.parse(said) - wallNow
-  return waitMs > 0 ? Math.min(waitMs, longestMs) : 0
-}

@@ -23,7 +23,12 @@ export interface Migrated {
 /** Any constant will do; it must never change. */
 const LOCK = 7_246_013_771
 
-export async function migrate(direct: Address, folder = migrationsFolder): Promise<Migrated> {
+/** `also`: migrations somebody else's code brings along, taken in turn under the same lock. */
+export async function migrate(
+  direct: Address,
+  folder = migrationsFolder,
+  also: () => Promise<void> = async () => {},
+): Promise<Migrated> {
   const names = await migrationNames(folder)
   const client = new pg.Client(clientConfig(direct))
   // A break shows as the rejection of the statement under way.
@@ -43,6 +48,7 @@ export async function migrate(direct: Address, folder = migrationsFolder): Promi
       await applyOne(client, folder, name)
       applied.push(name)
     }
+    await also()
     return { applied, unknown: rows.map(row => row.name).filter(name => !names.includes(name)) }
   } finally {
     // Ends the session and with it the lock.

@@ -49,17 +49,15 @@ export interface OpenDb {
 
 /** Connects once before it resolves, so a wrong address is known at the start. */
 export async function openDb(options: OpenOptions): Promise<OpenDb> {
-  const pool = new pg.Pool({
-    ...clientConfig(options),
-    max: options.poolMax ?? 10,
-    connectionTimeoutMillis: options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS,
-    idleTimeoutMillis: 30_000,
-    query_timeout: options.queryTimeoutMs ?? 30_000,
-  })
-  // An idle connection that breaks is already out of the pool; without a listener the event would end the process.
-  pool.on('error', () => {})
-  // The same for one that breaks in our hands: the statement under way rejects, which is how we learn of it.
-  pool.on('connect', client => client.on('error', () => {}))
+  const pool = quiet(
+    new pg.Pool({
+      ...clientConfig(options),
+      max: options.poolMax ?? 10,
+      connectionTimeoutMillis: options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS,
+      idleTimeoutMillis: 30_000,
+      query_timeout: options.queryTimeoutMs ?? QUERY_TIMEOUT_MS,
+    }),
+  )
 
   const listening = listenOn(options.directUrl ? { url: options.directUrl } : options)
   const ping = async () => {
@@ -89,6 +87,26 @@ export async function openDb(options: OpenOptions): Promise<OpenDb> {
 }
 
 const CONNECT_TIMEOUT_MS = 5_000
+
+/** The driver's own pool, for the one party that brings its own statements and its own LISTEN: the job queue. */
+export type DirectPool = pg.Pool
+
+/** `direct` bypasses a pooler in transaction mode. Opens nothing before it is used; whoever opens it ends it. */
+export function openDirectPool(direct: Address, max: number): DirectPool {
+  return quiet(
+    new pg.Pool({ ...clientConfig(direct), max, idleTimeoutMillis: 30_000, query_timeout: QUERY_TIMEOUT_MS }),
+  )
+}
+
+const QUERY_TIMEOUT_MS = 30_000
+
+function quiet(pool: pg.Pool): pg.Pool {
+  // An idle connection that breaks is already out of the pool; without a listener the event would end the process.
+  pool.on('error', () => {})
+  // The same for one that breaks in our hands: the statement under way rejects, which is how we learn of it.
+  pool.on('connect', client => client.on('error', () => {}))
+  return pool
+}
 
 /** What every client of ours is made with; migrations use it too. */
 export function clientConfig(address: Address): pg.ClientConfig {

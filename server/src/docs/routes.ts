@@ -1,11 +1,11 @@
 /**
  * The documentation. This room owns /docs/: Markdown from `docs/`, rendered with this server's own URLs filled in.
  * `{{url}}` in a page is where this server is reached, `{{errors}}` the table of every error code,
- * `{{states}}` and `{{causes}}` those of a connection's states and of their causes.
+ * `{{states}}` and `{{causes}}` those of a connection's states and of their causes, `{{webhook_events}}` that of what webhooks tell.
  */
 import { readdir, readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
-import { causes, errors, states } from '@fairlead/contract'
+import { causes, errors, states, webhookEvents } from '@fairlead/contract'
 import { Failure } from '../errors.ts'
 import { api } from '../http/api.ts'
 import { Html, html, page } from '../http/page.ts'
@@ -23,6 +23,14 @@ const sentences = (table: Record<string, string>): string =>
     '\n',
   )
 
+const eventTable = [
+  '| event | `type` | switched by | |',
+  '|---|---|---|---|',
+  ...Object.entries(webhookEvents).map(([name, { type, family, means }]) => {
+    return `| \`${name}\` | \`${type === 'auth' ? 'auth' : name}\` | ${family ? `\`${family}\`` : ''} | ${means} |`
+  }),
+].join('\n')
+
 export function docsRoutes({ url }: { url: string }) {
   const app = api()
   app.get('/docs', c => c.redirect('/docs/', 308))
@@ -38,6 +46,7 @@ export function docsRoutes({ url }: { url: string }) {
       .replaceAll('{{errors}}', errorTable)
       .replaceAll('{{states}}', sentences(states))
       .replaceAll('{{causes}}', sentences(causes))
+      .replaceAll('{{webhook_events}}', eventTable)
     // Imported here: 30 ms that no start should wait for.
     const { default: MarkdownIt } = await import('markdown-it')
     const body = new Html(new MarkdownIt({ html: false, linkify: false }).render(source))

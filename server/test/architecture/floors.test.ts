@@ -232,6 +232,14 @@ const waysOut = (sources: Source[]): string[] =>
       ].map(([call]) => `${source.path}: ${call}: only net/ reaches out`),
     ])
 
+/** It brings the driver with it; db/ hands it the pool. */
+const queue = (sources: Source[]): string[] =>
+  sources
+    .filter(({ path }) => inServer(path) && roomOf(path) !== 'job')
+    .flatMap(importsOf)
+    .filter(({ to }) => /^graphile-/.test(to))
+    .map(({ from, to }) => `${from} → ${to}: only job/ speaks to the queue`)
+
 const environment = (sources: Source[]): string[] =>
   sources
     .filter(({ path }) => inServer(path) && path !== `${server}config.ts` && !environmentExceptions.includes(path))
@@ -325,6 +333,14 @@ const rules: [rule: string, faults: (sources: Source[]) => string[], bad: Source
     ],
   ],
   [
+    'only job/ imports the queue',
+    queue,
+    [
+      { path: 'server/src/webhook/deliver.ts', text: "import { run } from 'graphile-worker'" },
+      { path: 'server/src/db/migrate.ts', text: "const { runMigrations } = await import('graphile-worker')" },
+    ],
+  ],
+  [
     'only net/ opens sockets outward',
     waysOut,
     [
@@ -407,6 +423,7 @@ test('what is allowed is not a fault', () => {
       text: "import { a } from '../credential/fresh.ts'\nimport { b } from '../provider/schema.ts'",
     },
     { path: 'server/src/db/e.ts', text: "import pg from 'pg'\nsql`select 1`" },
+    { path: 'server/src/job/g.ts', text: "const { run } = await import('graphile-worker')" },
     { path: 'server/src/credential/store.ts', text: 'sql`select 1`' },
     { path: 'demo/f.ts', text: "import { startApp } from '../server/src/app.ts'" },
   ]

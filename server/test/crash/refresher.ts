@@ -26,6 +26,7 @@ export type Point =
   | 'journalled'
   | 'installed'
   | 'decided'
+  | 'refused'
 
 export interface Instructions {
   databaseUrl: string
@@ -97,6 +98,10 @@ const credentials = createCredentials({
       const installed = await store.install(...args)
       await at('installed')
       return installed
+    },
+    async refuse(...args) {
+      await store.refuse(...args)
+      await at('refused')
     },
   },
   journal: {

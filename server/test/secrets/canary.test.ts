@@ -13,7 +13,9 @@ import { sql } from '../../src/db/sql.ts'
 import { clientId, openSession, startUrl } from '../connect/support/journey.ts'
 import { type Asked, overlay, sendJson, startProvider, tokens } from '../connect/support/provider.ts'
 import { scope } from '../connect/support/scope.ts'
+import { until } from '../db/until.ts'
 import { Browser, request, startFairlead } from '../support/fairlead.ts'
+import { startReceiver } from '../webhook/support/receiver.ts'
 
 const canary = (what: string): string => `canary-${what}-${randomBytes(12).toString('hex')}`
 
@@ -30,7 +32,8 @@ const secrets = {
   access2: canary('access-2'),
   refresh2: canary('refresh-2'),
 }
-type Name = keyof typeof secrets | 'apiKey' | 'session' | 'state' | 'cookie' | 'verifier' | 'failingVerifier'
+type Made = 'apiKey' | 'session' | 'state' | 'cookie' | 'verifier' | 'failingVerifier' | 'signingKey' | 'newSigningKey'
+type Name = keyof typeof secrets | Made
 /** Filled as the flow makes them. */
 const canaries = new Map<Name, string>(Object.entries(secrets) as [Name, string][])
 
@@ -40,6 +43,7 @@ const fairlead = await startFairlead(scope, {
   providers: overlay('mock', `${provider.url}/token`),
 })
 canaries.set('apiKey', fairlead.key)
+const receiver = await startReceiver(scope)
 const { db, close } = await openDb({ url: fairlead.databaseUrl })
 scope.after(close)
 
@@ -108,6 +112,20 @@ test('no secret leaves but where it is asked for', async t => {
     })
     assert.equal(broken.status, 400)
     holds(broken)
+  })
+
+  await t.test('the settings', async () => {
+    const changed = await call('PATCH', '/environment/settings', { webhook_url: receiver.url })
+    canaries.set('signingKey', changed.json.webhook_signing_key)
+    holds(changed, 'signingKey')
+    const rotated = await call('POST', '/environment/webhook-signing-key/rotate')
+    canaries.set('newSigningKey', rotated.json.data.webhook_signing_key)
+    holds(rotated, 'newSigningKey')
+    holds(await call('GET', '/environment/settings'))
+    // It repeats all it was sent and the keys it verifies with.
+    const keys = [canaries.get('signingKey'), canaries.get('newSigningKey')]
+    receiver.answer = (res, { headers, body }) =>
+      res.writeHead(500).end(`${keys.join(' ')} ${JSON.stringify(headers)} ${body}`)
   })
 
   const session = await openSession(fairlead)
@@ -197,6 +215,23 @@ test('no secret leaves but where it is asked for', async t => {
     assert.ok(canaries.get('failingVerifier'))
   })
 
+  await t.test('webhooks', async () => {
+    const events = ['connection.created', 'connection.degraded', 'connection.recovered']
+    await until(() => events.every(name => receiver.taken.some(({ headers }) => headers['fairlead-event'] === name)))
+    for (const { headers, body } of receiver.taken)
+      assert.deepEqual(found(`${JSON.stringify(headers)} ${body}`), [], body)
+    await until(async () => {
+      const listed = await call('GET', '/webhooks/deliveries')
+      holds(listed)
+      return listed.json.deliveries.every((one: { attempts: number }) => one.attempts > 0)
+    })
+    for (const { id } of (await call('GET', '/webhooks/deliveries')).json.deliveries) {
+      const one = await call('GET', `/webhooks/deliveries/${id}`)
+      assert.match(one.json.history[0].answer, /webhook-id/)
+      holds(one)
+    }
+  })
+
   await t.test('callers that are refused', async () => {
     const presented = canary('wrong-key')
     for (const header of [`Bearer ${presented}`, `Basic ${presented}`, `Bearer ${presented} ${presented}`]) {
@@ -249,9 +284,10 @@ test('no secret leaves but where it is asked for', async t => {
     assert.ok(tables.length >= 8, 'the schema was read')
     assert.deepEqual(
       empty.filter(name =>
-        ['credential', 'connection', 'integration', 'handshake', 'connect_session', 'api_key', 'setting'].includes(
-          name,
-        ),
+        [
+          ...['credential', 'connection', 'integration', 'handshake', 'connect_session', 'api_key', 'setting'],
+          ...['webhook_key', 'webhook_event', 'webhook_delivery', 'webhook_attempt'],
+        ].includes(name),
       ),
       [],
     )
@@ -260,7 +296,7 @@ test('no secret leaves but where it is asked for', async t => {
   await t.test('the search finds what is there', () => {
     for (const [name, value] of canaries)
       for (const text of spellings(value)) assert.ok(found(`x${text}y`).includes(name))
-    assert.equal(canaries.size, 16)
+    assert.equal(canaries.size, 18)
     assert.deepEqual(found(randomUUID()), [])
   })
 })

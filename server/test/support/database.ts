@@ -8,8 +8,10 @@ import { join } from 'node:path'
 import { after } from 'node:test'
 import pg from 'pg'
 import { startEmbedded } from '../../src/db/embedded.ts'
-import { migrate } from '../../src/db/migrate.ts'
-import { clientConfig, type OpenDb, openDb } from '../../src/db/open.ts'
+import { migrate, migrationsFolder } from '../../src/db/migrate.ts'
+import { clientConfig, type OpenDb, openDb, openDirectPool } from '../../src/db/open.ts'
+import { migrateJobs } from '../../src/job/worker.ts'
+import type { Log } from '../../src/lib/log.ts'
 
 export interface TestDatabase extends OpenDb {
   /** Where it is; a server started by a test gets it as DATABASE_URL. */
@@ -54,7 +56,7 @@ export async function startTestCluster(): Promise<TestCluster> {
   const template = freshName('template')
   try {
     await command(started.url, `create database ${template}`)
-    await migrate({ url: withDatabase(started.url, template) })
+    await migrateAll(withDatabase(started.url, template), quiet)
   } catch (error) {
     await started.stop()
     throw error
@@ -69,9 +71,18 @@ export async function startTestCluster(): Promise<TestCluster> {
   }
 }
 
+/** As a server does it: ours, then the queue's. */
+export async function migrateAll(url: string, log: Log): Promise<void> {
+  const database = await openDb({ url })
+  const pool = openDirectPool({ url }, 1)
+  await migrate({ url }, migrationsFolder, () => migrateJobs({ db: database.db, pool, log }))
+  await Promise.all([database.close(), pool.end()])
+}
+
+const quiet = { debug() {}, info() {}, warn: console.error, error: console.error }
+
 async function startTemporary(): Promise<{ url: string; stop(): Promise<void> }> {
   const dataDir = await mkdtemp(join(tmpdir(), 'fairlead-test-'))
-  const log = { info() {}, warn: console.error, error: console.error }
   const settings = {
     fsync: 'off',
     synchronous_commit: 'off',
@@ -79,7 +90,7 @@ async function startTemporary(): Promise<{ url: string; stop(): Promise<void> }>
     autovacuum: 'off',
     max_connections: '200',
   }
-  const { connection, stop } = await startEmbedded({ dataDir, log, settings })
+  const { connection, stop } = await startEmbedded({ dataDir, log: quiet, settings })
   return {
     url: socketUrl(connection),
     async stop() {

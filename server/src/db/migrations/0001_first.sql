@@ -11,7 +11,17 @@ create table environment (
   id integer generated always as identity primary key,
   name text not null unique check (name ~ '^[a-z0-9_-]+$'),
   uuid uuid not null unique default gen_random_uuid(),
-  created_at timestamptz not null default now()
+  created_at timestamptz not null default now(),
+  -- what its owner has decided (/environment/settings)
+  webhook_url text,
+  webhook_url_secondary text,
+  on_auth_creation boolean not null default true,
+  on_auth_refresh_error boolean not null default true,
+  on_connection_health boolean not null default true,
+  on_connection_lifecycle boolean not null default true,
+  allowed_origins text[] not null default '{}',
+  return_urls text[] not null default '{}',
+  confirm_connections boolean not null default false
 );
 
 -- What sealed values are sealed with, itself wrapped by a key-encryption key that is not in the database. Each sealed column has a
@@ -34,6 +44,19 @@ create table setting (
   sealed bytea not null,
   sealed_key bytea generated always as (substring(sealed from 2 for 8)) stored references data_key
 );
+
+-- What webhooks are signed with. One that was replaced signs beside its successor until `retires_at`.
+create table webhook_key (
+  id uuid primary key,
+  environment_id integer not null references environment on delete cascade,
+  sealed bytea not null,
+  sealed_key bytea generated always as (substring(sealed from 2 for 8)) stored references data_key,
+  created_at timestamptz not null default clock_timestamp(),
+  -- null: the current one
+  retires_at timestamptz
+);
+create unique index webhook_key_one_current on webhook_key (environment_id) where retires_at is null;
+create index webhook_key_by_key on webhook_key (sealed_key, id);
 
 create table api_key (
   id bigint generated always as identity primary key,
@@ -201,3 +224,136 @@ create table handshake (
   expires_at timestamptz not null
 );
 create index handshake_by_expiry on handshake (expires_at);
+
+-- Who works on jobs (graphile_worker, which has a schema of its own): a process that stopped saying so is dead, and its jobs are free again.
+create table job_worker (
+  id text primary key,
+  seen_at timestamptz not null
+);
+
+-- What happened to a connection, told to the receivers of its environment. Rows are made by the triggers below, in the transaction of the
+-- change itself. `about` is the connection as it was then: it may be gone when the event is delivered.
+create table webhook_event (
+  -- For one connection, a later change has a higher number: it is drawn while the connection's row is locked.
+  sequence bigint generated always as identity primary key,
+  id uuid not null unique default gen_random_uuid(),
+  environment_id integer not null references environment on delete cascade,
+  name text not null,
+  connection_id text,
+  provider_config_key text,
+  about jsonb not null default '{}',
+  created_at timestamptz not null default clock_timestamp()
+);
+create index webhook_event_by_connection on webhook_event (environment_id, connection_id);
+
+-- One event on its way to one receiver: the URL an environment calls primary or secondary, as it is when it is tried, or a connection's own.
+create table webhook_delivery (
+  id uuid primary key default gen_random_uuid(),
+  -- Not a foreign key: a pause or kill of thousands writes thousands of rows in one statement, and each would be looked up again, with a
+  -- plan a session may have made while the table was empty (5,000 took 9 to 29 s, and 3 s without). Events are deleted after their deliveries.
+  event bigint not null,
+  environment_id integer not null references environment on delete cascade,
+  receiver text not null,
+  state text not null default 'pending' check (state in ('pending', 'delivered', 'failed')),
+  tries integer not null default 0,
+  -- Tried from here on; moved by a replay.
+  since timestamptz not null default clock_timestamp(),
+  next_try_at timestamptz not null default clock_timestamp(),
+  ended_at timestamptz,
+  check ((state = 'pending') = (ended_at is null))
+);
+create index webhook_delivery_due on webhook_delivery (environment_id, receiver, next_try_at) where state = 'pending';
+create index webhook_delivery_newest on webhook_delivery (environment_id, event, id);
+create index webhook_delivery_by_event on webhook_delivery (event);
+create index webhook_delivery_ended on webhook_delivery (state, ended_at) where ended_at is not null;
+
+create table webhook_attempt (
+  delivery uuid not null references webhook_delivery on delete cascade,
+  number integer not null,
+  at timestamptz not null,
+  url text,
+  -- null: no answer, and `error` says why
+  status integer,
+  ms integer not null,
+  error text,
+  -- the beginning of an answer that was not 2xx, redacted
+  answer text,
+  primary key (delivery, number)
+);
+
+-- Which process is serving a receiver just now. A row lives as long as the turn.
+create table webhook_turn (
+  environment_id integer not null,
+  receiver text not null,
+  holder uuid not null,
+  until timestamptz not null,
+  primary key (environment_id, receiver)
+);
+
+-- Triggers, because every statement that changes a state would otherwise have to read the old one first to know whether it changed
+-- anything (RETURNING old needs PostgreSQL 18), and the one that forgot would be silent. They must not fail: they would take a token's
+-- installation with them. Nothing is written where nobody listens.
+create function webhook_tell(c connection, event text) returns void language plpgsql as $$
+declare
+  receivers text[];
+  key text;
+  about jsonb;
+begin
+  select i.unique_key,
+    case
+      when c.webhook_url_override <> '' then
+        case when octet_length(c.webhook_url_override) <= 2048 then array[c.webhook_url_override] else '{}' end
+      else array_remove(array[
+        case when e.webhook_url is not null then 'primary' end,
+        case when e.webhook_url_secondary is not null then 'secondary' end], null)
+    end,
+    jsonb_build_object('provider', i.provider, 'tags', c.tags, 'end_user', c.end_user, 'organization', c.organization,
+      'health', k.health, 'cause', k.cause, 'paused', k.paused)
+  into key, receivers, about
+  from environment e join integration i on i.id = c.integration_id join credential k on k.id = c.credential_id
+  where e.id = c.environment_id and case
+    when event = 'connection.created' then e.on_auth_creation
+    when event = 'connection.needs_reauth' then e.on_auth_refresh_error
+    when event in ('connection.degraded', 'connection.blocked_by_policy', 'connection.recovered') then e.on_connection_health
+    when event in ('connection.paused', 'connection.resumed', 'connection.deleted') then e.on_connection_lifecycle
+    else true end;
+  if coalesce(cardinality(receivers), 0) = 0 then return; end if;
+
+  with told as (
+    insert into webhook_event (environment_id, name, connection_id, provider_config_key, about)
+    values (c.environment_id, event, c.connection_id, key, about) returning sequence)
+  insert into webhook_delivery (event, environment_id, receiver) select told.sequence, c.environment_id, unnest(receivers) from told;
+  perform pg_notify('fairlead_changed', 'webhook');
+end $$;
+
+create function webhook_on_connection() returns trigger language plpgsql as $$
+begin
+  case tg_op
+    when 'INSERT' then perform webhook_tell(new, 'connection.created');
+    when 'UPDATE' then perform webhook_tell(new, 'connection.reauthorised');
+    when 'DELETE' then perform webhook_tell(old, 'connection.deleted');
+  end case;
+  return null;
+end $$;
+create trigger webhook_on_change after insert or delete on connection
+  for each row execute function webhook_on_connection();
+create trigger webhook_on_new_grant after update of credential_id on connection
+  for each row when (new.credential_id <> old.credential_id) execute function webhook_on_connection();
+
+create function webhook_on_credential() returns trigger language plpgsql as $$
+begin
+  perform webhook_tell(c, case
+    when new.grant_number <> old.grant_number then 'connection.reauthorised'
+    when new.health <> 'active' and (new.health, new.cause) is distinct from (old.health, old.cause) then 'connection.' || new.health
+    when new.health <> old.health then 'connection.recovered'
+    when new.paused then 'connection.paused'
+    else 'connection.resumed' end)
+  from connection c where c.credential_id = new.id;
+  return null;
+end $$;
+-- A cause that changes while all is well (a provider was busy for a moment) is nobody's news. `fairlead.untold` is set by a kill while it
+-- blocks what it is about to delete: thousands of rows in seconds, each of which is told of as deleted.
+create trigger webhook_on_state after update of health, cause, paused, grant_number on credential
+  for each row when (new.gone_at is null and current_setting('fairlead.untold', true) is distinct from 'on' and (new.health <> old.health or new.paused <> old.paused
+    or new.grant_number <> old.grant_number or (new.health <> 'active' and new.cause is distinct from old.cause)))
+  execute function webhook_on_credential();

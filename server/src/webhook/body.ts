@@ -1,0 +1,103 @@
+/** What a receiver reads. Pure: an event gives the same bytes at every attempt. */
+import {
+  type AuthWebhook,
+  causeOf,
+  causes,
+  type EndUser,
+  type Health,
+  type Organization,
+  type OwnWebhook,
+  stateOf,
+  type WebhookEventName,
+  webhookEvents,
+} from '@fairlead/contract'
+import { isoZulu } from '../lib/time.ts'
+
+export interface WebhookEvent {
+  id: string
+  sequence: number
+  environment: string
+  name: WebhookEventName
+  connectionId: string | null
+  providerConfigKey: string | null
+  /** The connection as it was at that moment. Empty for what concerns none. */
+  about: About | Record<string, never>
+  createdAt: Date
+}
+
+export interface About {
+  provider: string
+  tags: Record<string, string>
+  end_user: EndUser | null
+  organization: Organization | null
+  health: Health
+  cause: string | null
+  paused: boolean
+}
+
+const isAbout = (about: WebhookEvent['about']): about is About => 'provider' in about
+
+/** `authModeOf`: how connections of this provider authenticate, as the wire calls it. */
+export function bodyOf(event: WebhookEvent, authModeOf: (provider: string) => string): string {
+  const { about } = event
+  const body =
+    webhookEvents[event.name].type === 'auth' && isAbout(about)
+      ? authBody(event, about, authModeOf(about.provider))
+      : ownBody(event)
+  return JSON.stringify(body)
+}
+
+const operations = {
+  'connection.created': 'creation',
+  'connection.reauthorised': 'override',
+  'connection.needs_reauth': 'refresh',
+} as const
+
+/** Members in the wire contract's order: clients hash what they parsed and wrote out again. */
+function authBody(event: WebhookEvent, about: About, authMode: string): AuthWebhook {
+  const operation = operations[event.name as keyof typeof operations]
+  const cause = about.cause === null ? 'provider_error' : causeOf(about.cause)
+  return {
+    from: 'nango',
+    type: 'auth',
+    connectionId: event.connectionId ?? '',
+    providerConfigKey: event.providerConfigKey ?? '',
+    authMode,
+    provider: about.provider,
+    environment: event.environment,
+    operation,
+    success: operation !== 'refresh',
+    tags: about.tags,
+    ...(about.end_user && {
+      endUser: {
+        endUserId: about.end_user.id,
+        ...(about.end_user.email !== undefined && { endUserEmail: about.end_user.email }),
+        ...(about.organization && { organizationId: about.organization.id }),
+        tags: about.end_user.tags ?? {},
+      },
+    }),
+    ...(operation === 'refresh' && { error: { type: cause, description: causes[cause] } }),
+  }
+}
+
+function ownBody(event: WebhookEvent): OwnWebhook {
+  const { about } = event
+  return {
+    from: 'fairlead',
+    type: event.name,
+    id: event.id,
+    sequence: event.sequence,
+    timestamp: isoZulu(event.createdAt),
+    environment: event.environment,
+    data: {
+      ...(event.connectionId !== null && { connection_id: event.connectionId }),
+      ...(event.providerConfigKey !== null && { provider_config_key: event.providerConfigKey }),
+      ...(isAbout(about) && {
+        provider: about.provider,
+        state: stateOf(about),
+        ...(about.end_user && { end_user_id: about.end_user.id }),
+        tags: about.tags,
+      }),
+    },
+  }
+}
