@@ -1,7 +1,7 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import { endUserView } from './connect-sessions.ts'
 import { anyKeyWith, connectionId, failing, integrationKey, json } from './fields.ts'
-import { connectionState, health, type StateName, stateName } from './health.ts'
+import { connectionState, connectionWarning, health, type StateName, stateName } from './health.ts'
 
 /** `tags[a]=b` arrives as the flat key `tags[a]`; this folds such keys into an object before validation. */
 function foldTags(query: unknown): unknown {
@@ -108,6 +108,7 @@ export const getConnection = createRoute({
           last_fetched_at: z.string().nullable(),
           health,
           state: connectionState,
+          warnings: z.array(connectionWarning),
           scopes: z.object({ requested: z.array(z.string()), granted: z.array(z.string()) }),
           credentials: z.record(z.string(), z.unknown()),
         })

@@ -1,6 +1,7 @@
 import {
   type ConnectionFilter,
   type ConnectionState,
+  type ConnectionWarning,
   causeOf,
   causes,
   deleteConnection,
@@ -16,6 +17,7 @@ import {
   refreshConnection,
   resumeConnection,
   states,
+  warnings,
 } from '@fairlead/contract'
 import type { z } from '@hono/zod-openapi'
 import { type Caller, hasScope, keyCaller } from '../account/caller.ts'
@@ -97,6 +99,7 @@ export function connectionRoutes(deps: Deps) {
         last_fetched_at: lastFetchedAt && isoOffset(lastFetchedAt),
         health: credential.health,
         state: stateOf(credential),
+        warnings: warningsOf(live),
         scopes: { requested: credential.scopesRequested, granted: credential.scopesGranted },
         credentials: reveals ? credentialView(credential, query.refresh_token) : {},
       },
@@ -198,10 +201,23 @@ export function connectionRoutes(deps: Deps) {
 }
 
 /** What people see: a pause hides the health beneath it. */
-function stateOf({ health, cause, paused }: Pick<Credential, 'health' | 'cause' | 'paused'>): ConnectionState {
+function stateOf({
+  health,
+  cause,
+  paused,
+  stateSince,
+}: Pick<Credential, 'health' | 'cause' | 'paused' | 'stateSince'>): ConnectionState {
   const known = cause === null ? null : causeOf(cause)
-  if (paused) return { name: 'paused', cause: known, message: states.paused }
-  return { name: health, cause: known, message: known ? causes[known] : states[health] }
+  const since = isoZulu(stateSince)
+  if (paused) return { name: 'paused', cause: known, message: states.paused, since }
+  return { name: health, cause: known, message: known ? causes[known] : states[health], since }
+}
+
+/** The last grant but one that the provider keeps is the moment to act: with the last one gone, each sign-in ends another connection. */
+export function warningsOf({ provider, grants }: Pick<Live, 'provider' | 'grants'>): ConnectionWarning[] {
+  const limit = provider.grants_per_user
+  if (limit === undefined || grants < limit - 1) return []
+  return [{ code: 'grants_near_limit', message: warnings.grants_near_limit, payload: { live: grants, limit } }]
 }
 
 const commonView = (connection: Connection) => ({

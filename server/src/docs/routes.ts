@@ -1,11 +1,11 @@
 /**
  * The documentation. This room owns /docs/: Markdown from `docs/`, rendered with this server's own URLs filled in.
  * `{{url}}` in a page is where this server is reached, `{{errors}}` the table of every error code,
- * `{{states}}` and `{{causes}}` those of a connection's states and of their causes.
+ * `{{states}}`, `{{causes}}` and `{{warnings}}` those of a connection's states, of their causes and of its warnings.
  */
 import { readdir, readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
-import { causes, errors, states } from '@fairlead/contract'
+import { causes, errors, states, warnings } from '@fairlead/contract'
 import { Failure } from '../errors.ts'
 import { api } from '../http/api.ts'
 import { Html, html, page } from '../http/page.ts'
@@ -38,6 +38,7 @@ export function docsRoutes({ url }: { url: string }) {
       .replaceAll('{{errors}}', errorTable)
       .replaceAll('{{states}}', sentences(states))
       .replaceAll('{{causes}}', sentences(causes))
+      .replaceAll('{{warnings}}', sentences(warnings))
     // Imported here: 30 ms that no start should wait for.
     const { default: MarkdownIt } = await import('markdown-it')
     const body = new Html(new MarkdownIt({ html: false, linkify: false }).render(source))
