@@ -49,10 +49,10 @@ export const reconnectSessionRequest = z.strictObject({
   tags: tags.optional(),
 })
 
-const opened = json(
-  z.object({ data: z.object({ token: z.string(), connect_link: z.string(), expires_at: z.string() }) }),
-  'The token lives for 30 minutes.',
-)
+const sessionOpened = z.object({ token: z.string(), connect_link: z.string(), expires_at: z.string() })
+export type SessionOpened = z.infer<typeof sessionOpened>
+
+const opened = json(z.object({ data: sessionOpened }), 'The token lives for 30 minutes.')
 
 export const createConnectSession = createRoute({
   method: 'post',
