@@ -17,6 +17,7 @@ import {
   addCredential,
   type StoreDeps as CredentialDeps,
   countGrants,
+  type HeldGrant,
   loadCredential,
   type NewCredential,
 } from '../credential/store.ts'
@@ -235,11 +236,14 @@ async function reconnect(
   const again = await deps.db.transaction(async (tx): Promise<SignedInAgain> => {
     const connection = await findConnectionById(tx, session.reconnects!)
     if (!connection) return { kind: 'gone' }
-    const outcome = await signInAgain({ ...deps, db: tx }, holder, integration, connection.credentialId, added)
+    // Looked at again under the lock: it may have been deleted while others kept the grant.
+    const stillHere = async ({ id }: HeldGrant) => (await findConnectionById(tx, connection.id))?.credentialId === id
+    const stores = { ...deps, db: tx }
+    const outcome = await signInAgain(stores, holder, integration, connection.credentialId, added, stillHere)
     if (outcome.kind === 'replaced') await saveOwner(tx, connection.id, session)
     return outcome
   })
-  if (again.kind === 'gone' || again.kind === 'another_account') {
+  if (again.kind === 'gone' || again.kind === 'unsuited' || again.kind === 'another_account') {
     const { tokens, config, account = null } = added
     const refused = { connectionId, account, tokens, config }
     const ended = await retireRefused(deps.db, deps, holder, integration, refused)

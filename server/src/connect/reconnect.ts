@@ -88,13 +88,13 @@ export async function signInAgain(
   integration: Integration,
   credentialId: string,
   added: NewCredential,
-  suits: (held: HeldGrant) => boolean = () => true,
+  suits: (held: HeldGrant) => boolean | Promise<boolean> = () => true,
 ): Promise<SignedInAgain> {
   const { db } = deps
   const print = fingerprint(deps.keyedHash, added.tokens.refreshToken)
   const { held, owner } = await lockGrants(db, integration.id, credentialId, print)
   if (!held) return { kind: 'gone' }
-  if (!suits(held)) return { kind: 'unsuited' }
+  if (!(await suits(held))) return { kind: 'unsuited' }
   const account = accountOf(holder.provider, held.config)
   if (account !== null && account !== added.account) return { kind: 'another_account', held: held.config }
   if (held.tokenFp && !print) return { kind: 'no_refresh_token' }

@@ -340,17 +340,29 @@ export async function countGrants(db: Db, integrationId: number, account: string
 const keptDays = 90
 
 /**
- * Forgets what has served its time, a few thousand rows at once: refresh tokens that were replaced, and tombstones. The journal keeps an
- * answer for a week, so nothing refers to a tombstone of that age; an answer to a row that is not there finds it gone all the same.
+ * Forgets what has served its time: refresh tokens that were replaced, and tombstones. The journal keeps an answer for a week, so nothing
+ * refers to a tombstone of that age; an answer to a row that is not there finds it gone all the same.
  */
 export async function pruneCredentials(db: Db): Promise<void> {
-  await db.query(sql`
-    delete from credential_past where (integration_id, token_fp) in (
-      select integration_id, token_fp from credential_past
-      where replaced_at < clock_timestamp() - ${keptDays}::int * interval '1 day' order by replaced_at limit 5000)`)
-  await db.query(sql`
-    delete from credential where id in (
-      select id from credential where gone_at < clock_timestamp() - ${keptDays}::int * interval '1 day' order by gone_at limit 1000)`)
+  await inBatches(limit =>
+    db.query(sql`
+      delete from credential_past where (integration_id, token_fp) in (
+        select integration_id, token_fp from credential_past
+        where replaced_at < clock_timestamp() - ${keptDays}::int * interval '1 day' order by replaced_at limit ${limit})
+      returning 1`),
+  )
+  await inBatches(limit =>
+    db.query(sql`
+      delete from credential where id in (
+        select id from credential where gone_at < clock_timestamp() - ${keptDays}::int * interval '1 day' order by gone_at limit ${limit})
+      returning 1`),
+  )
+}
+
+/** Small transactions, so that nobody waits long for a row of theirs. */
+export async function inBatches(remove: (limit: number) => Promise<object[]>): Promise<void> {
+  const limit = 1000
+  while ((await remove(limit)).length === limit);
 }
 
 /** An answer of the provider, with everything its installation needs: nothing of it is read from a row that may have moved on. */

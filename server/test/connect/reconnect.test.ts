@@ -267,6 +267,26 @@ test('deleted while its owner signs in: the connection does not come back, and t
   assert.deepEqual((await receipts(site)).map(receipt => receipt.state).toSorted(), ['deleted', 'refused'])
 })
 
+test('deleted while its owner signs in, and others stand on the grant: theirs is left as it was', async t => {
+  const site = await openSite(t)
+  const [first] = site.servers
+  const id = await site.connect('ada')
+  await site.db.query(sql`
+    insert into connection (environment_id, integration_id, credential_id, connection_id)
+    select environment_id, integration_id, credential_id, 'twin' from connection`)
+  const token = await openReconnect(site, id)
+  const [grant] = aliveGrants(site)
+  site.simulator.control.delay({ endpoint: 'token', grantType: 'authorization_code', ms: 800, when: 'after' })
+  const signing = follow(site, token)
+  await until(() => site.simulator.control.counters().grants.authorization_code === 2)
+  assert.equal((await first.call('DELETE', `/connections/${id}?provider_config_key=sf`)).status, 200)
+  assert.equal((await signing).headers.get('fairlead-error'), 'unknown_connect_session_token')
+  assert.equal((await rowOf(site, 'twin')).grant_number, 1)
+  await until(() => aliveGrants(site).length === 1)
+  assert.equal(aliveGrants(site)[0]!.id, grant!.id)
+  assert.equal((await site.proxied(first, 'twin')).status, 200)
+})
+
 test('grants of one account are counted, and the last but one carries a warning', async t => {
   const site = await openSite(t)
   const [first] = site.servers

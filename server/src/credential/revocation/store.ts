@@ -15,7 +15,7 @@ import type { Db, Vault } from '../../seams.ts'
 import type { SealedColumn } from '../../vault/rotate.ts'
 import type { Client, TokenSet } from '../kinds/oauth2-code.ts'
 import type { Holder } from '../refresh-deps.ts'
-import { countGrants, openSealed, type Successor } from '../store.ts'
+import { countGrants, inBatches, openSealed, type Successor } from '../store.ts'
 import type { Timing } from '../timing.ts'
 
 export interface RetireDeps {
@@ -387,9 +387,12 @@ const receiptOf = (row: ReceiptRow): Receipt => ({
 
 const receiptsKeptDays = 365
 
-/** Receipts go after a year, a few thousand at once. */
-export const pruneReceipts = (db: Db): Promise<object[]> =>
-  db.query(sql`
-    delete from revocation where id in (
-      select id from revocation where ended_at < clock_timestamp() - ${receiptsKeptDays}::int * interval '1 day'
-      order by ended_at limit 5000)`)
+/** Receipts go after a year. */
+export const pruneReceipts = (db: Db): Promise<void> =>
+  inBatches(limit =>
+    db.query(sql`
+      delete from revocation where id in (
+        select id from revocation where ended_at < clock_timestamp() - ${receiptsKeptDays}::int * interval '1 day'
+        order by ended_at limit ${limit})
+      returning 1`),
+  )
