@@ -1,6 +1,7 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import {
   anyKeyWith,
+  connectionId,
   connectSessionToken,
   endUser,
   failing,
@@ -20,13 +21,15 @@ const integrationDefaults = z.strictObject({
 
 export type IntegrationDefaults = z.infer<typeof integrationDefaults>
 
+const overrides = z.record(z.string(), z.strictObject({ docs_connect: z.string().optional() }))
+
 export const connectSessionRequest = z
   .strictObject({
     end_user: endUser.optional(),
     organization: organization.optional(),
     allowed_integrations: z.array(integrationKey).optional(),
     integrations_config_defaults: z.record(z.string(), integrationDefaults).optional(),
-    overrides: z.record(z.string(), z.strictObject({ docs_connect: z.string().optional() })).optional(),
+    overrides: overrides.optional(),
     webhook_url_override: webhookUrlOverride.optional(),
     tags: tags.optional(),
   })
@@ -35,19 +38,42 @@ export const connectSessionRequest = z
     message: 'end_user is required unless tags are given.',
   })
 
+export const reconnectSessionRequest = z.strictObject({
+  connection_id: connectionId,
+  integration_id: integrationKey,
+  end_user: endUser.optional(),
+  organization: organization.optional(),
+  integrations_config_defaults: z.record(z.string(), integrationDefaults).optional(),
+  overrides: overrides.optional(),
+  webhook_url_override: webhookUrlOverride.optional(),
+  tags: tags.optional(),
+})
+
+const sessionOpened = z.object({ token: z.string(), connect_link: z.string(), expires_at: z.string() })
+export type SessionOpened = z.infer<typeof sessionOpened>
+
+const opened = json(z.object({ data: sessionOpened }), 'The token lives for 30 minutes.')
+
 export const createConnectSession = createRoute({
   method: 'post',
   path: '/connect/sessions',
   summary: 'Opens a connect session for one end user',
   security: anyKeyWith('environment:connect_sessions:write'),
   request: { query: z.strictObject({}), body: jsonBody(connectSessionRequest) },
-  responses: {
-    201: json(
-      z.object({ data: z.object({ token: z.string(), connect_link: z.string(), expires_at: z.string() }) }),
-      'The token lives for 30 minutes.',
-    ),
-    ...failing,
-  },
+  responses: { 201: opened, ...failing },
+})
+
+export const createReconnectSession = createRoute({
+  method: 'post',
+  path: '/connect/sessions/reconnect',
+  summary: 'Opens a connect session in which the owner of one connection signs in to it again',
+  description:
+    'The connection keeps its id, and every connection that shares its grant gets the new one. A sign-in as another account is refused.' +
+    ' `end_user`, `organization`, `tags` and `webhook_url_override` replace those of the connection when the sign-in succeeds;' +
+    ' what is left out stays.',
+  security: anyKeyWith('environment:connect_sessions:write'),
+  request: { query: z.strictObject({}), body: jsonBody(reconnectSessionRequest) },
+  responses: { 201: opened, ...failing },
 })
 
 const nullableString = z.string().nullable()
@@ -80,6 +106,7 @@ export const getConnectSession = createRoute({
           }),
           allowed_integrations: z.array(z.string()).optional(),
           integrations_config_defaults: z.record(z.string(), z.unknown()).optional(),
+          isReconnecting: z.literal(true).optional(),
           overrides: z.record(z.string(), z.unknown()).optional(),
           websocketsPath: z.string(),
         }),

@@ -1,7 +1,7 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import { endUserView } from './connect-sessions.ts'
 import { anyKeyWith, connectionId, failing, integrationKey, json } from './fields.ts'
-import { connectionState, health, type StateName, stateName } from './health.ts'
+import { connectionState, connectionWarning, health, type StateName, stateName } from './health.ts'
 
 /** `tags[a]=b` arrives as the flat key `tags[a]`; this folds such keys into an object before validation. */
 function foldTags(query: unknown): unknown {
@@ -40,6 +40,7 @@ const listedConnection = z
     state: connectionState,
   })
   .openapi('ListedConnection')
+export type ListedConnection = z.infer<typeof listedConnection>
 
 export const listConnections = createRoute({
   method: 'get',
@@ -82,6 +83,23 @@ const flag = z
   .optional()
   .transform(value => value === 'true')
 
+const connectionView = z
+  .object({
+    ...identity,
+    connection_config: z.record(z.string(), z.unknown()),
+    webhook_url_override: z.string().nullable(),
+    created_at: z.string(),
+    updated_at: z.string(),
+    last_fetched_at: z.string().nullable(),
+    health,
+    state: connectionState,
+    warnings: z.array(connectionWarning),
+    scopes: z.object({ requested: z.array(z.string()), granted: z.array(z.string()) }),
+    credentials: z.record(z.string(), z.unknown()),
+  })
+  .openapi('Connection')
+export type ConnectionView = z.infer<typeof connectionView>
+
 export const getConnection = createRoute({
   method: 'get',
   path: '/connections/{connectionId}',
@@ -97,23 +115,7 @@ export const getConnection = createRoute({
     }),
   },
   responses: {
-    200: json(
-      z
-        .object({
-          ...identity,
-          connection_config: z.record(z.string(), z.unknown()),
-          webhook_url_override: z.string().nullable(),
-          created_at: z.string(),
-          updated_at: z.string(),
-          last_fetched_at: z.string().nullable(),
-          health,
-          state: connectionState,
-          scopes: z.object({ requested: z.array(z.string()), granted: z.array(z.string()) }),
-          credentials: z.record(z.string(), z.unknown()),
-        })
-        .openapi('Connection'),
-      'The connection. `credentials` is empty without the scope to read them.',
-    ),
+    200: json(connectionView, 'The connection. `credentials` is empty without the scope to read them.'),
     ...failing,
   },
 })
@@ -132,19 +134,19 @@ const named = {
   query: z.strictObject({ provider_config_key: integrationKey }),
 }
 
-const standing = json(
-  z
-    .object({
-      connection_id: z.string(),
-      provider_config_key: z.string(),
-      health,
-      cause: connectionState.shape.cause,
-      state: connectionState,
-      expires_at: z.string().nullable(),
-    })
-    .openapi('ConnectionStanding'),
-  'How the connection stands now.',
-)
+const connectionStanding = z
+  .object({
+    connection_id: z.string(),
+    provider_config_key: z.string(),
+    health,
+    cause: connectionState.shape.cause,
+    state: connectionState,
+    expires_at: z.string().nullable(),
+  })
+  .openapi('ConnectionStanding')
+export type Standing = z.infer<typeof connectionStanding>
+
+const standing = json(connectionStanding, 'How the connection stands now.')
 
 export const refreshConnection = createRoute({
   method: 'post',

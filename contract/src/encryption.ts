@@ -11,6 +11,7 @@ const encryption = z
     rows_left: z.number(),
   })
   .openapi('Encryption')
+export type EncryptionView = z.infer<typeof encryption>
 
 const wholeEnvironment = anyKeyWith('environment:*')
 

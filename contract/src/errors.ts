@@ -106,6 +106,18 @@ export const errors = {
     502,
     'The provider named a host for this account that is not on its list of allowed hosts. Nothing was sent there and nothing was stored.',
   ],
+  account_mismatch: [
+    409,
+    'This sign-in came back as another account than the one the connection belongs to. Nothing was changed, and the access it brought is given back. Sign in as the account the connection belongs to, or connect the other one by itself.',
+  ],
+  refresh_token_missing: [
+    502,
+    'The provider gave no refresh token this time, so the connection could not be renewed any more. Nothing was changed. Have the integration ask for offline access and for consent, then start again.',
+  ],
+  refresh_token_superseded: [
+    409,
+    'The provider issued a refresh token that has been replaced already; its successor is stored here. Nothing was changed. Start the sign-in again.',
+  ],
 
   // credential
   invalid_credentials: [400, 'The provider no longer accepts this connection. Its owner has to sign in again.'],

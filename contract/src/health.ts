@@ -66,25 +66,37 @@ export const connectionState = z
     name: stateName,
     cause: z.enum(Object.keys(causes) as [Cause, ...Cause[]]).nullable(),
     message: z.string(),
+    since: z.string().openapi({ description: 'When the connection came into this state.' }),
   })
   .openapi('ConnectionState')
 export type ConnectionState = z.infer<typeof connectionState>
+
+/** What will go wrong unless somebody does something: it works today. */
+export const warnings = {
+  grants_near_limit:
+    'The provider keeps only so many grants of one account for one OAuth app, and this account is about to have them all. From then on ' +
+    'each further sign-in silently ends the oldest grant, and the connection on it needs its owner again. Delete connections of this ' +
+    'account that nobody uses.',
+} as const
+export type WarningCode = keyof typeof warnings
+
+export const connectionWarning = z
+  .object({
+    code: z.enum(Object.keys(warnings) as [WarningCode, ...WarningCode[]]),
+    message: z.string(),
+    payload: z.object({ live: z.number(), limit: z.number() }),
+  })
+  .openapi('ConnectionWarning')
+export type ConnectionWarning = z.infer<typeof connectionWarning>
 
 /** A provider's own error codes have no end; those without a sentence share one. */
 export const causeOf = (written: string): Cause =>
   Object.hasOwn(causes, written) ? (written as Cause) : 'provider_error'
 
 /** What people see: a pause hides the health beneath it. */
-export function stateOf({
-  health,
-  cause,
-  paused,
-}: {
-  health: Health
-  cause: string | null
-  paused: boolean
-}): ConnectionState {
-  const known = cause === null ? null : causeOf(cause)
-  if (paused) return { name: 'paused', cause: known, message: states.paused }
-  return { name: health, cause: known, message: known ? causes[known] : states[health] }
+export function stateOf(known: { health: Health; cause: string | null; paused: boolean; since: string }): ConnectionState {
+  const { health, paused, since } = known
+  const cause = known.cause === null ? null : causeOf(known.cause)
+  if (paused) return { name: 'paused', cause, message: states.paused, since }
+  return { name: health, cause, message: cause ? causes[cause] : states[health], since }
 }

@@ -28,6 +28,7 @@ export const integration = z
     updated_at: z.string(),
   })
   .openapi('Integration')
+export type IntegrationView = z.infer<typeof integration>
 
 const integrationWithSecrets = integration.extend({
   webhook_url: z.string().nullable().optional(),

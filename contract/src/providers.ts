@@ -5,6 +5,7 @@ import { connectSessionToken, failing, json } from './fields.ts'
 const provider = z
   .looseObject({ name: z.string(), display_name: z.string(), auth_mode: z.string(), logo_url: z.string() })
   .openapi('Provider')
+export type ProviderView = z.infer<typeof provider>
 
 const eitherCaller = [{ apiKey: [] }, connectSessionToken]
 

@@ -5,7 +5,11 @@ export const receipt = z
   .object({
     connection_id: z.string(),
     provider_config_key: z.string(),
-    state: z.literal('deleted'),
+    state: z.enum(['deleted', 'reconnected', 'refused']).openapi({
+      description:
+        'deleted: the connection is gone. reconnected: its owner signed in again, and these were the tokens before. ' +
+        'refused: a sign-in came back as another account, and these are the tokens it brought.',
+    }),
     status: z.enum(['pending', 'revoked', 'unverified', 'already_dead', 'not_offered', 'given_up']).openapi({
       description:
         'pending: on its way. revoked: the provider took it. already_dead: the provider did not know the tokens any more. ' +
@@ -28,7 +32,7 @@ const receipts = z.object({ revocations: z.array(receipt) })
 export const listRevocations = createRoute({
   method: 'get',
   path: '/revocations',
-  summary: 'Lists what became of deleted connections at their provider, newest first, at most 1000',
+  summary: 'Lists what became of tokens that were ended at their provider, newest first, at most 1000',
   security: anyKeyWith('environment:connections:read', 'environment:connections:read_credentials'),
   request: {
     query: z.strictObject({ connection_id: connectionId.optional(), provider_config_key: integrationKey.optional() }),

@@ -25,9 +25,9 @@ import { type CatchUp, createCatchUp } from './credential/catch-up.ts'
 import { followEpoch } from './credential/epoch.ts'
 import { type Credentials, createCredentials } from './credential/fresh.ts'
 import { openJournal } from './credential/journal.ts'
-import { retireLate, sealedJobs } from './credential/revocation/store.ts'
+import { pruneReceipts, retireLate, sealedJobs } from './credential/revocation/store.ts'
 import { createRevocations } from './credential/revocation.ts'
-import { createCredentialStore, readEpoch, sealedTokens } from './credential/store.ts'
+import { createCredentialStore, pruneCredentials, readEpoch, sealedTokens } from './credential/store.ts'
 import { checkTiming, defaultTiming, shutdownGrace, type Timing } from './credential/timing.ts'
 import { watchIntents } from './credential/watch.ts'
 import { dashboardRoutes } from './dashboard/routes.ts'
@@ -43,7 +43,7 @@ import { findIntegrationById, type Integration, sealedClientSecrets } from './in
 import { type Jobs, jobsAtOnce, migrateJobs, startJobs, type Task } from './job/worker.ts'
 import type { Log } from './lib/log.ts'
 import type { Secret } from './lib/secret.ts'
-import { seconds, systemClock } from './lib/time.ts'
+import { minutes, seconds, systemClock } from './lib/time.ts'
 import { createEgress } from './net/egress.ts'
 import { loadCatalogue } from './provider/catalogue.ts'
 import { providerRoutes } from './provider/routes.ts'
@@ -123,6 +123,12 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     const deliveries = createDeliveries({ db, vault, egress, clock, catalogue, log })
     closers.push(every(seconds(5), log, async () => deliveries.kick()))
     closers.push(() => deliveries.drain())
+    closers.push(
+      every(minutes(10), log, async () => {
+        await pruneCredentials(db)
+        await pruneReceipts(db)
+      }),
+    )
     const credentials = createCredentials({
       ...refreshing,
       store: createCredentialStore(stores),
@@ -130,8 +136,8 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
       watch: watchIntents(clock, timing.quiet),
       node: `${hostname()}:${process.pid}:${randomUUID().slice(0, 8)}`,
       epoch,
-      revoke: async ({ provider, client }, late) => {
-        await retireLate(db, stores, { provider: provider.name, client }, late)
+      revoke: async (holder, late) => {
+        await retireLate(db, stores, holder, late)
         revocations.kick()
       },
       onRenewed: connections.renewed,

@@ -3,14 +3,24 @@
  * transaction. Every way it can end is a Failure with a code of its own; nothing is stored unless everything held.
  */
 
-import { unstorable } from '@fairlead/contract'
+import { type ConnectionWarning, errors, unstorable } from '@fairlead/contract'
 import { holderOf } from '../connection/live.ts'
-import { addConnection } from '../connection/store.ts'
-import { checkFacts } from '../credential/facts.ts'
+import { warningsOf } from '../connection/routes.ts'
+import { addConnection, findConnectionById, saveOwner } from '../connection/store.ts'
+import { accountOf, checkFacts } from '../credential/facts.ts'
 import type { Credentials } from '../credential/fresh.ts'
 import { codeGrant, factsOf, readTokenAnswer, type TokenSet, tokenRequest } from '../credential/kinds/oauth2-code.ts'
 import type { Holder, RefreshDeps } from '../credential/refresh-deps.ts'
-import { addCredential, type StoreDeps as CredentialDeps, loadCredential } from '../credential/store.ts'
+import { retireRefused } from '../credential/revocation/store.ts'
+import type { Revocations } from '../credential/revocation.ts'
+import {
+  addCredential,
+  type StoreDeps as CredentialDeps,
+  countGrants,
+  type HeldGrant,
+  loadCredential,
+  type NewCredential,
+} from '../credential/store.ts'
 import { EgressError, Failure } from '../errors.ts'
 import { findIntegrationById, type Integration } from '../integration/store.ts'
 import type { Log } from '../lib/log.ts'
@@ -20,12 +30,14 @@ import { type ConnectionConfig, endpoint, tokenUrlOf } from '../provider/endpoin
 import type { Provider } from '../provider/schema.ts'
 import type { Egress } from '../seams.ts'
 import { isSameBrowser } from './browser.ts'
-import { type Handshake, loadSession, takeHandshake } from './store.ts'
+import { addressOf, describeAccount, type SignedInAgain, signInAgain, takePlaceOfOlder } from './reconnect.ts'
+import { type Handshake, loadSession, type Session, takeHandshake } from './store.ts'
 
 export interface CallbackDeps extends CredentialDeps {
   egress: Egress
   catalogue: Catalogue
   credentials: Credentials
+  revocations: Pick<Revocations, 'kick'>
   epoch: RefreshDeps['epoch']
   log: Log
   url: string
@@ -35,7 +47,9 @@ export interface Connected {
   integration: Integration
   provider: Provider
   connectionId: string
+  operation: 'creation' | 'override'
   config: ConnectionConfig
+  warnings: ConnectionWarning[]
 }
 
 /** Far above any real token response (the largest seen is 12 KB), far below what would hurt. */
@@ -58,16 +72,26 @@ export async function finishOAuth(
   if (!isSameBrowser(cookieHeader, state, deps.url.startsWith('https:'), handshake.browserHash))
     throw new Failure('browser_mismatch')
 
+  const session = await loadSession(deps, handshake.sessionId)
+  // Ended by its owner this very moment: it would have taken the handshake along.
+  if (!session) throw new Failure('state_unknown')
   const integration = await findIntegrationById(deps, handshake.integrationId)
   if (!integration) throw new Failure('unknown_provider_config')
   const { provider, holder } = holderOf(deps.catalogue, integration)
 
   const code = codeOf(provider, search)
   const tokens = await exchange(deps, holder, handshake, code)
-  const config = accountFacts(deps, provider, handshake.config, tokens)
-  await save(deps, integration, handshake, tokens, config, holder)
-  deps.log.info({ integration: integration.key, connection: handshake.connectionId }, 'connected')
-  return { integration, provider, connectionId: handshake.connectionId, config }
+  const { learned, config } = accountFacts(deps, provider, handshake.config, tokens)
+  const { operation, credentialId } = await save(deps, integration, handshake, session, tokens, learned, config, holder)
+  deps.log.info({ integration: integration.key, connection: handshake.connectionId, operation }, 'connected')
+  const stored = await loadCredential(deps, credentialId)
+  if (stored) deps.credentials.learn(holder, stored)
+  const account = provider.grants_per_user === undefined ? null : accountOf(provider, learned)
+  const grants = account === null ? 0 : await countGrants(deps.db, integration.id, account)
+  const warnings = warningsOf({ provider, grants })
+  for (const { code, payload } of warnings)
+    deps.log.warn({ code, ...payload, integration: integration.key, connection: handshake.connectionId }, 'a warning')
+  return { integration, provider, connectionId: handshake.connectionId, operation, config, warnings }
 }
 
 /** RFC 6749 §4.1.2: a code or an error, each at most once. Anything else is somebody's forgery or a broken proxy. */
@@ -131,7 +155,7 @@ function accountFacts(
   provider: Provider,
   known: ConnectionConfig,
   tokens: TokenSet,
-): ConnectionConfig {
+): { learned: ConnectionConfig; config: ConnectionConfig } {
   const learned = checkFacts(provider, factsOf(provider, tokens.raw), deps.egress)
   if (learned.refused.length > 0)
     throw new Failure('host_not_allowed', {
@@ -148,44 +172,105 @@ function accountFacts(
     throw new Failure('token_response_incomplete', {
       cause: `${provider.name}: no base URL from ${Object.keys(learned.facts).join(', ') || 'nothing'}`,
     })
-  return config
+  return { learned: learned.facts, config }
 }
 
 async function save(
   deps: CallbackDeps,
   integration: Integration,
   handshake: Handshake,
+  session: Session,
   tokens: TokenSet,
+  learned: ConnectionConfig,
   config: ConnectionConfig,
   holder: Holder,
-): Promise<void> {
+): Promise<{ operation: Connected['operation']; credentialId: string }> {
   const { environmentId, connectionId, scopesRequested } = handshake
-  const session = await loadSession(deps, handshake.sessionId)
+  const added: NewCredential = {
+    environmentId,
+    integrationId: integration.id,
+    tokens,
+    config,
+    // Only what the provider told just now says whose it is.
+    account: accountOf(holder.provider, learned),
+    scopesRequested,
+    scopesGranted: tokens.scopes ?? scopesRequested,
+    epoch: deps.epoch.current().name,
+  }
+  if (session.reconnects !== null)
+    return {
+      operation: 'override',
+      credentialId: await reconnect(deps, integration, handshake, session, added, holder),
+    }
+
   const credentialId = await deps.db.transaction(async tx => {
-    const id = await addCredential(
-      { ...deps, db: tx },
-      {
-        environmentId,
-        integrationId: integration.id,
-        tokens,
-        config,
-        scopesRequested,
-        scopesGranted: tokens.scopes ?? scopesRequested,
-        epoch: deps.epoch.current().name,
-      },
-    )
+    const stores = { ...deps, db: tx }
+    const older = session.endUser && (await takePlaceOfOlder(stores, holder, integration, session.endUser.id, added))
+    const id = older ?? (await addCredential(stores, added))
     await addConnection(tx, {
       environmentId,
       integrationId: integration.id,
       credentialId: id,
       connectionId,
-      endUser: session?.endUser ?? null,
-      organization: session?.organization ?? null,
-      tags: session?.tags ?? {},
-      webhookUrlOverride: session?.webhookUrlOverride ?? null,
+      endUser: session.endUser,
+      organization: session.organization,
+      tags: session.tags,
+      webhookUrlOverride: session.webhookUrlOverride,
     })
     return id
   })
-  const stored = await loadCredential(deps, credentialId)
-  if (stored) deps.credentials.learn(holder, stored)
+  deps.revocations.kick()
+  return { operation: 'creation', credentialId }
+}
+
+/** The new grant in the place of the old one, or nothing at all; tokens that are not stored are ended where that harms nobody. */
+async function reconnect(
+  deps: CallbackDeps,
+  integration: Integration,
+  { connectionId }: Handshake,
+  session: Session,
+  added: NewCredential,
+  holder: Holder,
+): Promise<string> {
+  const { provider } = holder
+  const again = await deps.db.transaction(async (tx): Promise<SignedInAgain> => {
+    const connection = await findConnectionById(tx, session.reconnects!)
+    if (!connection) return { kind: 'gone' }
+    // Looked at again under the lock: it may have been deleted while others kept the grant.
+    const stillHere = async ({ id }: HeldGrant) => (await findConnectionById(tx, connection.id))?.credentialId === id
+    const stores = { ...deps, db: tx }
+    const outcome = await signInAgain(stores, holder, integration, connection.credentialId, added, stillHere)
+    if (outcome.kind === 'replaced') await saveOwner(tx, connection.id, session)
+    return outcome
+  })
+  if (again.kind === 'gone' || again.kind === 'unsuited' || again.kind === 'another_account') {
+    const { tokens, config, account = null } = added
+    const refused = { connectionId, account, tokens, config }
+    const ended = await retireRefused(deps.db, deps, holder, integration, refused)
+    deps.log.warn({ integration: integration.key, connection: connectionId, ended }, 'a reconnect was refused')
+  }
+  deps.revocations.kick()
+  switch (again.kind) {
+    case 'replaced':
+      return again.credentialId
+    case 'gone':
+    case 'unsuited':
+      throw new Failure('unknown_connect_session_token')
+    case 'no_refresh_token':
+      throw new Failure('refresh_token_missing')
+    case 'superseded':
+      throw new Failure('refresh_token_superseded')
+    case 'another_account': {
+      const address = addressOf(provider, added.config)
+      const replaced = address !== undefined && address === addressOf(provider, again.held)
+      const hint = replaced ? provider.account_replaced : undefined
+      throw new Failure('account_mismatch', {
+        ...(hint && { message: `${errors.account_mismatch[1]} ${hint}` }),
+        payload: {
+          expected: Object.fromEntries(describeAccount(provider, again.held)),
+          got: Object.fromEntries(describeAccount(provider, added.config)),
+        },
+      })
+    }
+  }
 }

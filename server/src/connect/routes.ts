@@ -1,19 +1,26 @@
 /**
  * Connect: from a session to a stored connection. This room owns the tables `connect_session` and `handshake`, and
- * POST /connect/sessions, GET|DELETE /connect/session, GET /connect/ (the hosted page), GET /oauth/connect/:key, GET /oauth/callback.
+ * POST /connect/sessions, POST /connect/sessions/reconnect, GET|DELETE /connect/session, GET /connect/ (the hosted page), GET /oauth/connect/:key, GET /oauth/callback.
  * It hands the finished account to `credential/` and `connection/` in one transaction and never hears of it again.
  */
-import { createConnectSession, deleteConnectSession, getConnectSession } from '@fairlead/contract'
+import {
+  createConnectSession,
+  createReconnectSession,
+  deleteConnectSession,
+  getConnectSession,
+} from '@fairlead/contract'
 import { type Callers, keyCaller, sessionCaller } from '../account/caller.ts'
 import { endUserOf } from '../connection/routes.ts'
 import { Failure } from '../errors.ts'
 import { api, asFailure, errorHeader, type Guard } from '../http/api.ts'
 import { listIntegrations } from '../integration/store.ts'
+import type { Secret } from '../lib/secret.ts'
 import { isoZulu } from '../lib/time.ts'
 import { forgetBrowser } from './browser.ts'
 import { type CallbackDeps, finishOAuth, stateOf } from './callback.ts'
-import { choosePage, connectedPage, failedPage } from './page.ts'
-import { openSession } from './session.ts'
+import { choosePage, connectedPage, failedPage, reconnectPage } from './page.ts'
+import { targetOf } from './reconnect.ts'
+import { openReconnectSession, openSession } from './session.ts'
 import { readStartQuery, startOAuth } from './start.ts'
 import { loadSession, removeSession } from './store.ts'
 
@@ -33,29 +40,39 @@ export function connectRoutes(deps: Deps) {
   const { callers, guard, url } = deps
   const app = api()
 
+  const sessionView = ({ token, expiresAt }: { token: Secret; expiresAt: Date }) => ({
+    token: token.reveal(),
+    connect_link: `${url}/connect/?session_token=${token.reveal()}`,
+    expires_at: isoZulu(expiresAt),
+  })
+
   app.openapi(guard(createConnectSession), async c => {
     const { environment } = keyCaller(c.get('caller'))
-    const { token, expiresAt } = await openSession(deps, environment.id, c.req.valid('json'))
-    const data = {
-      token: token.reveal(),
-      connect_link: `${url}/connect/?session_token=${token.reveal()}`,
-      expires_at: isoZulu(expiresAt),
-    }
-    return c.json({ data }, 201)
+    return c.json({ data: sessionView(await openSession(deps, environment.id, c.req.valid('json'))) }, 201)
+  })
+
+  app.openapi(guard(createReconnectSession), async c => {
+    const { environment } = keyCaller(c.get('caller'))
+    return c.json({ data: sessionView(await openReconnectSession(deps, environment.id, c.req.valid('json'))) }, 201)
   })
 
   app.openapi(guard(getConnectSession), async c => {
     const session = await loadSession(deps, sessionCaller(c.get('caller')).sessionId)
     if (!session) throw new Failure('unknown_connect_session_token')
+    const target = await targetOf(deps.db, session)
     const defaults = Object.entries(session.integrationDefaults).map(([key, value]) => [
       key,
       { connection_config: value.connection_config ?? {}, authorization_params: value.authorization_params ?? {} },
     ])
     const data = {
-      endUser: endUserOf(session.endUser, session.organization),
+      endUser: endUserOf(
+        session.endUser ?? target?.connection.endUser ?? null,
+        session.organization ?? target?.connection.organization ?? null,
+      ),
       connectUISettings,
       ...(session.allowedIntegrations.length > 0 && { allowed_integrations: session.allowedIntegrations }),
       ...(defaults.length > 0 && { integrations_config_defaults: Object.fromEntries(defaults) }),
+      ...(target && { isReconnecting: true as const }),
       ...(Object.keys(session.overrides).length > 0 && { overrides: session.overrides as Record<string, string> }),
       websocketsPath: '/',
     }
@@ -75,13 +92,18 @@ export function connectRoutes(deps: Deps) {
       const token = c.req.query('session_token') ?? ''
       const caller = await callers.bySessionToken(token)
       const session = await loadSession(deps, caller.sessionId)
+      if (!session) throw new Failure('unknown_connect_session_token')
+      const target = await targetOf(deps.db, session)
       const choices = (await listIntegrations(deps, caller.environment.id))
         .filter(({ key }) => caller.allowedIntegrations.length === 0 || caller.allowedIntegrations.includes(key))
         .flatMap(integration => {
           const provider = deps.catalogue.get(integration.provider)
           return provider ? [{ integration, provider }] : []
         })
-      return choosePage(choices, token, session?.endUser?.display_name ?? session?.endUser?.email)
+      const endUser = session.endUser ?? target?.connection.endUser
+      const who = endUser?.display_name ?? endUser?.email
+      const [choice] = choices
+      return target && choice ? reconnectPage(choice, target, token, who) : choosePage(choices, token, who)
     })
   })
 

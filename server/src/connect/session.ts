@@ -1,37 +1,28 @@
-import type { connectSessionRequest, EndUser, Organization } from '@fairlead/contract'
+import type { connectSessionRequest, EndUser, Organization, reconnectSessionRequest } from '@fairlead/contract'
 import type { z } from '@hono/zod-openapi'
 import { acceptableWebhookUrl } from '../account/settings/webhook-url.ts'
+import { type Connection, findConnection } from '../connection/store.ts'
 import { Failure } from '../errors.ts'
-import { listIntegrations } from '../integration/store.ts'
+import { findIntegration, listIntegrations } from '../integration/store.ts'
 import type { Secret } from '../lib/secret.ts'
 import type { Egress } from '../seams.ts'
 import { addSession, type StoreDeps } from './store.ts'
 
 type Request = z.infer<typeof connectSessionRequest>
+type ReconnectRequest = z.infer<typeof reconnectSessionRequest>
+
+type Opened = Promise<{ token: Secret; expiresAt: Date }>
 
 /** Opens a session for one end user. Every integration it names must exist, or it would fail in front of that user. */
 export async function openSession(
   deps: StoreDeps & { egress: Pick<Egress, 'check'> },
   environmentId: number,
   request: Request,
-): Promise<{ token: Secret; expiresAt: Date }> {
-  const existing = new Set((await listIntegrations(deps, environmentId)).map(integration => integration.key))
-  const named: [path: (string | number)[], key: string][] = [
-    ...(request.allowed_integrations ?? []).map((key, i): [(string | number)[], string] => [
-      ['allowed_integrations', i],
-      key,
-    ]),
-    ...Object.keys(request.integrations_config_defaults ?? {}).map((key): [string[], string] => [
-      ['integrations_config_defaults', key],
-      key,
-    ]),
-    ...Object.keys(request.overrides ?? {}).map((key): [string[], string] => [['overrides', key], key]),
-  ]
-  const issues = named
-    .filter(([, key]) => !existing.has(key))
-    .map(([path, key]) => ({ code: 'custom', path, message: `There is no integration "${key}" in this environment.` }))
-  if (issues.length > 0) throw new Failure('invalid_body', { issues })
-
+): Opened {
+  await refuseUnknown(deps, environmentId, [
+    ...(request.allowed_integrations ?? []).map((key, i): Named => [['allowed_integrations', i], key]),
+    ...namedIn(request),
+  ])
   return addSession(deps, {
     environmentId,
     endUser: request.end_user ?? null,
@@ -43,14 +34,69 @@ export async function openSession(
     webhookUrlOverride: request.webhook_url_override
       ? acceptableWebhookUrl(deps.egress, request.webhook_url_override, 'webhook_url_override')
       : null,
+    reconnects: null,
   })
+}
+
+/** Opens a session that signs in to one connection again, and to nothing else. */
+export async function openReconnectSession(deps: StoreDeps, environmentId: number, request: ReconnectRequest): Opened {
+  await refuseUnknown(deps, environmentId, [[['integration_id'], request.integration_id], ...namedIn(request)])
+  const integration = await findIntegration(deps, environmentId, request.integration_id)
+  const connection = integration && (await findConnection(deps.db, integration.id, request.connection_id))
+  if (!connection)
+    throw new Failure('invalid_body', {
+      issues: [
+        {
+          code: 'custom',
+          path: ['connection_id'],
+          message: `There is no connection "${request.connection_id}" on the integration "${request.integration_id}".`,
+        },
+      ],
+    })
+  return addSession(deps, {
+    environmentId,
+    endUser: request.end_user ?? null,
+    organization: request.organization ?? null,
+    allowedIntegrations: [request.integration_id],
+    integrationDefaults: request.integrations_config_defaults ?? {},
+    overrides: request.overrides ?? {},
+    tags: ownersTags(request, connection),
+    webhookUrlOverride: request.webhook_url_override ?? null,
+    reconnects: connection.id,
+  })
+}
+
+/** Given tags replace all; a new owner changes those that name the owner. Empty: nothing changes. */
+function ownersTags({ end_user, organization, tags }: ReconnectRequest, now: Connection): Record<string, string> {
+  if (tags) return { ...tagsOf(end_user ?? now.endUser, organization ?? now.organization), ...lowerKeys(tags) }
+  return end_user || organization ? { ...now.tags, ...tagsOf(end_user, organization) } : {}
+}
+
+type Named = [path: (string | number)[], key: string]
+
+const namedIn = (request: Pick<Request, 'integrations_config_defaults' | 'overrides'>): Named[] => [
+  ...Object.keys(request.integrations_config_defaults ?? {}).map(
+    (key): Named => [['integrations_config_defaults', key], key],
+  ),
+  ...Object.keys(request.overrides ?? {}).map((key): Named => [['overrides', key], key]),
+]
+
+async function refuseUnknown(deps: StoreDeps, environmentId: number, named: Named[]): Promise<void> {
+  const existing = new Set((await listIntegrations(deps, environmentId)).map(integration => integration.key))
+  const issues = named
+    .filter(([, key]) => !existing.has(key))
+    .map(([path, key]) => ({ code: 'custom', path, message: `There is no integration "${key}" in this environment.` }))
+  if (issues.length > 0) throw new Failure('invalid_body', { issues })
 }
 
 const lowerKeys = (tags: Record<string, string>): Record<string, string> =>
   Object.fromEntries(Object.entries(tags).map(([key, value]) => [key.toLowerCase(), value]))
 
 /** The end user as tags, by the wire contract's names; the end user's own tags only when all of them fit into ten. */
-function tagsOf(endUser: EndUser | undefined, organization: Organization | undefined): Record<string, string> {
+function tagsOf(
+  endUser: EndUser | null | undefined,
+  organization: Organization | null | undefined,
+): Record<string, string> {
   const derived = {
     end_user_id: endUser?.id,
     end_user_email: endUser?.email,

@@ -9,6 +9,7 @@ import type { Catalogue } from '../provider/catalogue.ts'
 import { type ConnectionConfig, endpoint } from '../provider/endpoint.ts'
 import type { FormField, Provider } from '../provider/schema.ts'
 import { bindBrowser } from './browser.ts'
+import { givenFacts, targetOf } from './reconnect.ts'
 import { addHandshake, loadSession, type StoreDeps } from './store.ts'
 
 export interface StartDeps extends StoreDeps {
@@ -72,7 +73,8 @@ export async function startOAuth(
   if (!session) throw new Failure('unknown_connect_session_token')
 
   const defaults = session.integrationDefaults[key] ?? {}
-  const config = accountConfig(provider, query.params, defaults)
+  const target = await targetOf(deps.db, session)
+  const config = accountConfig(provider, query.params, defaults, target && givenFacts(provider, target.config))
   const authorize = endpoint(provider, provider.authorization_url, config)
   if (!authorize) throw new Failure('connection_config_missing')
 
@@ -85,7 +87,7 @@ export async function startOAuth(
     environmentId,
     integrationId: integration.id,
     sessionId: session.id,
-    connectionId: newId(),
+    connectionId: target?.connection.connectionId ?? newId(),
     browserHash: browser.browserHash,
     verifier: new Secret(verifier),
     redirectUri,
@@ -119,15 +121,17 @@ function requestedScopes(provider: Provider, integration: Integration, defaults:
 
 /**
  * What is known of the account before the sign-in. The browser's values are checked against provider data, the developer's session
- * defaults win over them, and facts only the provider may tell are refused from a browser: they decide where tokens are sent.
+ * defaults win over them, and facts only the provider may tell are refused from a browser: they decide where tokens are sent. `known` is
+ * what was given when the account was connected first: nobody is asked for it again.
  */
 function accountConfig(
   provider: Provider,
   params: Record<string, string>,
   defaults: IntegrationDefaults,
+  known: ConnectionConfig = {},
 ): ConnectionConfig {
   const automated = automatedFacts(provider)
-  const config: ConnectionConfig = {}
+  const config: ConnectionConfig = { ...known }
   for (const [name, value] of Object.entries(params)) {
     if (value === '' || name === 'webhook_url') continue
     if (automated.has(name)) throw new Failure('connection_config_automated', { payload: { name } })

@@ -25,7 +25,10 @@ export interface Session {
   integrationDefaults: Record<string, IntegrationDefaults>
   overrides: Record<string, unknown>
   tags: Record<string, string>
+  /** In a session that reconnects, null leaves the connection's as it is and an empty one clears it. */
   webhookUrlOverride: string | null
+  /** The one connection this session signs in to again. */
+  reconnects: number | null
 }
 
 export type NewSession = Omit<Session, 'id'>
@@ -40,11 +43,11 @@ export async function addSession(
   const token = `nango_connect_session_${randomBytes(32).toString('hex')}`
   const [row] = await db.query<{ expires_at: Date }>(sql`
     insert into connect_session (environment_id, token_lookup, end_user, organization, allowed_integrations, integration_defaults,
-      overrides, tags, webhook_url_override, expires_at)
+      overrides, tags, webhook_url_override, reconnects, expires_at)
     values (${added.environmentId}, ${keyedHash(token)}, ${added.endUser && JSON.stringify(added.endUser)}::jsonb,
       ${added.organization && JSON.stringify(added.organization)}::jsonb, ${added.allowedIntegrations},
       ${JSON.stringify(added.integrationDefaults)}::jsonb, ${JSON.stringify(added.overrides)}::jsonb,
-      ${JSON.stringify(added.tags)}::jsonb, ${added.webhookUrlOverride},
+      ${JSON.stringify(added.tags)}::jsonb, ${added.webhookUrlOverride}, ${added.reconnects},
       clock_timestamp() + ${sessionMinutes}::int * interval '1 minute')
     returning expires_at`)
   return { token: new Secret(token), expiresAt: row!.expires_at }
@@ -79,6 +82,7 @@ interface SessionRow {
   overrides: Record<string, unknown>
   tags: Record<string, string>
   webhook_url_override: string | null
+  reconnects: number | null
 }
 
 export async function loadSession({ db }: Pick<StoreDeps, 'db'>, id: number): Promise<Session | undefined> {
@@ -94,6 +98,7 @@ export async function loadSession({ db }: Pick<StoreDeps, 'db'>, id: number): Pr
       overrides: row.overrides,
       tags: row.tags,
       webhookUrlOverride: row.webhook_url_override,
+      reconnects: row.reconnects,
     }
   )
 }

@@ -4,9 +4,10 @@
  * credential, cached, so that a call in the steady state costs no SQL.
  */
 
+import { accountOf } from '../credential/facts.ts'
 import type { Holder } from '../credential/refresh-deps.ts'
 import type { Credential, StoreDeps } from '../credential/store.ts'
-import { loadCredential } from '../credential/store.ts'
+import { countGrants, loadCredential } from '../credential/store.ts'
 import { Failure } from '../errors.ts'
 import { findIntegration, type Integration } from '../integration/store.ts'
 import { createCache } from '../lib/cache.ts'
@@ -22,6 +23,8 @@ export interface Live {
   provider: Provider
   holder: Holder
   credential: Credential
+  /** How many grants of this account are alive; 0 where the provider does not limit them. */
+  grants: number
 }
 
 export interface Connections {
@@ -64,7 +67,10 @@ export function createConnections(deps: Deps): Connections {
     const connection = await findConnection(deps.db, integration.id, connectionId)
     const credential = connection && (await loadCredential(deps, connection.credentialId))
     if (!connection || !credential) return 'no connection'
-    const live = { connection, integration, credential, ...holderOf(deps.catalogue, integration) }
+    const { provider, holder } = holderOf(deps.catalogue, integration)
+    const account = provider.grants_per_user === undefined ? null : accountOf(provider, credential.config)
+    const grants = account === null ? 0 : await countGrants(deps.db, integration.id, account)
+    const live = { connection, integration, provider, holder, credential, grants }
     if (forgotten === before) cache.set(nameOf(environmentId, integrationKey, connectionId), live)
     return live
   }

@@ -1,5 +1,6 @@
 import {
   type ConnectionFilter,
+  type ConnectionWarning,
   causeOf,
   deleteConnection,
   type EndUser,
@@ -14,6 +15,7 @@ import {
   refreshConnection,
   resumeConnection,
   stateOf,
+  warnings,
 } from '@fairlead/contract'
 import type { z } from '@hono/zod-openapi'
 import { type Caller, hasScope, keyCaller } from '../account/caller.ts'
@@ -61,7 +63,7 @@ export function connectionRoutes(deps: Deps) {
           provider: connection.provider,
           created: isoOffset(connection.createdAt),
           health: connection.health,
-          state: stateOf(connection),
+          state: stateOf({ ...connection, since: isoZulu(connection.stateSince) }),
         })),
       },
       200,
@@ -94,7 +96,8 @@ export function connectionRoutes(deps: Deps) {
         updated_at: isoOffset(live.connection.updatedAt),
         last_fetched_at: lastFetchedAt && isoOffset(lastFetchedAt),
         health: credential.health,
-        state: stateOf(credential),
+        state: stateOf({ ...credential, since: isoZulu(credential.stateSince) }),
+        warnings: warningsOf(live),
         scopes: { requested: credential.scopesRequested, granted: credential.scopesGranted },
         credentials: reveals ? credentialView(credential, query.refresh_token) : {},
       },
@@ -118,7 +121,7 @@ export function connectionRoutes(deps: Deps) {
     provider_config_key: integration.key,
     health: credential.health,
     cause: credential.cause === null ? null : causeOf(credential.cause),
-    state: stateOf(credential),
+    state: stateOf({ ...credential, since: isoZulu(credential.stateSince) }),
     expires_at: credential.expiresAt && isoZulu(credential.expiresAt),
   })
 
@@ -193,6 +196,13 @@ export function connectionRoutes(deps: Deps) {
   })
 
   return app
+}
+
+/** The last grant but one that the provider keeps is the moment to act: with the last one gone, each sign-in ends another connection. */
+export function warningsOf({ provider, grants }: Pick<Live, 'provider' | 'grants'>): ConnectionWarning[] {
+  const limit = provider.grants_per_user
+  if (limit === undefined || grants < limit - 1) return []
+  return [{ code: 'grants_near_limit', message: warnings.grants_near_limit, payload: { live: grants, limit } }]
 }
 
 const commonView = (connection: Connection) => ({

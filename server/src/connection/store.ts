@@ -59,6 +59,7 @@ export interface ListedConnection extends Connection {
   health: Health
   cause: string | null
   paused: boolean
+  stateSince: Date
 }
 
 export async function listConnections(
@@ -69,9 +70,16 @@ export async function listConnections(
   const limit = filter.limit ?? 10_000
   const search = filter.search === undefined ? null : `%${filter.search.replace(/[\\%_]/g, '\\$&')}%`
   const rows = await db.query<
-    Row & { unique_key: string; provider: string; health: Health; cause: string | null; paused: boolean }
+    Row & {
+      unique_key: string
+      provider: string
+      health: Health
+      cause: string | null
+      paused: boolean
+      state_since: Date
+    }
   >(sql`
-    select c.*, i.unique_key, i.provider, k.health, k.cause, k.paused
+    select c.*, i.unique_key, i.provider, k.health, k.cause, k.paused, k.state_since
     from connection c join integration i on i.id = c.integration_id join credential k on k.id = c.credential_id
     where c.environment_id = ${environmentId}
       and (${filter.connectionId ?? null}::text is null or c.connection_id = ${filter.connectionId ?? null})
@@ -91,6 +99,7 @@ export async function listConnections(
     health: row.health,
     cause: row.cause,
     paused: row.paused,
+    stateSince: row.state_since,
   }))
 }
 
@@ -104,6 +113,46 @@ export async function findConnection(
   )
   return row && fromRow(row)
 }
+
+export async function findConnectionById(db: Db, id: number): Promise<Connection | undefined> {
+  const [row] = await db.query<Row>(sql`select * from connection where id = ${id}`)
+  return row && fromRow(row)
+}
+
+/** Credentials of an end user's connections to one account on one integration, newest first. */
+export async function grantsOf(
+  db: Db,
+  integrationId: number,
+  endUserId: string,
+  account: string,
+): Promise<{ credentialId: string }[]> {
+  return db.query(sql`
+    select k.id as "credentialId" from connection c join credential k on k.id = c.credential_id
+    where c.integration_id = ${integrationId} and c.end_user ->> 'id' = ${endUserId} and k.account = ${account} and k.gone_at is null
+    group by k.id order by max(c.id) desc`)
+}
+
+/** What a sign-in to an existing connection says of its owner; null leaves what is there, an empty `webhookUrlOverride` clears it. */
+export interface OwnerChanges {
+  endUser: EndUser | null
+  organization: Organization | null
+  /** Empty: as they are. */
+  tags: Record<string, string>
+  webhookUrlOverride: string | null
+}
+
+export const saveOwner = (db: Db, id: number, changes: OwnerChanges): Promise<object[]> =>
+  db.query(sql`
+    update connection set updated_at = now(),
+      end_user = coalesce(${changes.endUser && JSON.stringify(changes.endUser)}::jsonb, end_user),
+      organization = coalesce(${changes.organization && JSON.stringify(changes.organization)}::jsonb, organization),
+      tags = coalesce(nullif(${JSON.stringify(changes.tags)}::jsonb, '{}'), tags),
+      webhook_url_override = nullif(coalesce(${changes.webhookUrlOverride}, webhook_url_override), '')
+    where id = ${id}`)
+
+/** Every connection on one grant goes to another: it turned out to be the same. */
+export const moveConnections = (db: Db, from: string, to: string): Promise<object[]> =>
+  db.query(sql`update connection set credential_id = ${to} where credential_id = ${from}`)
 
 export interface NewConnection {
   environmentId: number

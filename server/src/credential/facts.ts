@@ -37,6 +37,12 @@ export function checkFacts(
   return { facts: safe, refused }
 }
 
+/** Whose account it is, by the facts provider data calls its identity; null where data names none or the provider told not all of them. */
+export function accountOf(provider: Provider, facts: ConnectionConfig): string | null {
+  const told = (provider.identity ?? []).map(name => facts[name])
+  return told.length > 0 && told.every(value => typeof value === 'string' && value !== '') ? JSON.stringify(told) : null
+}
+
 function reachable(egress: Pick<Egress, 'check'>, url: URL): boolean {
   try {
     egress.check(url)

@@ -125,7 +125,7 @@ async function attempt(deps: Working, job: Job): Promise<Step> {
   const holder = { provider, client: current?.id === job.client.id ? current : job.client }
   const tokens: [Secret, TokenHint][] = [
     ...(job.refreshToken ? [[job.refreshToken, 'refresh_token'] as [Secret, TokenHint]] : []),
-    [job.accessToken, 'access_token'],
+    ...(job.accessToken ? [[job.accessToken, 'access_token'] as [Secret, TokenHint]] : []),
   ]
 
   const said: Revoked[] = []

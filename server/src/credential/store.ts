@@ -45,6 +45,8 @@ export interface Credential {
   health: Health
   cause: string | null
   paused: boolean
+  /** When the state people see began. */
+  stateSince: Date
   /** A presentation whose outcome nobody has written down yet. */
   intentClaim: string | null
   /** The last presentation of a token nobody can ask about has been made. */
@@ -77,6 +79,7 @@ interface Row {
   health: Health
   cause: string | null
   paused: boolean
+  state_since: Date
   intent_claim: string | null
   lease_held: boolean | null
   back_off_ms: number | null
@@ -157,6 +160,7 @@ async function fromRow({ vault, clock, timing }: StoreDeps, row: Row): Promise<C
     health: row.health,
     cause: row.cause,
     paused: row.paused,
+    stateSince: row.state_since,
     intentClaim: row.intent_claim,
     leaseHeld: row.lease_held === true,
     nextTryAt: clock.now() + (row.back_off_ms ?? 0),
@@ -191,6 +195,8 @@ export interface NewCredential {
   integrationId: number
   tokens: TokenSet
   config: ConnectionConfig
+  /** Whose it is, as the provider tells it; null where it does not. */
+  account?: string | null
   scopesRequested: string[]
   scopesGranted: string[]
   epoch: string
@@ -198,42 +204,165 @@ export interface NewCredential {
 
 /**
  * Stores a grant. A refresh token that is already known joins the row that owns it, because two rows on one grant would each
- * present the token and the provider would revoke both. Returns the credential's id.
+ * present the token and the provider would revoke both. One that was replaced is not stored: the row that holds its successor answers.
+ * Returns the credential's id.
  */
 export async function addCredential(deps: StoreDeps, added: NewCredential): Promise<string> {
   const { db, vault, keyedHash } = deps
-  const { environmentId, integrationId, tokens, config, scopesRequested, scopesGranted, epoch } = added
+  const { environmentId, integrationId, tokens, config, account = null, scopesRequested, scopesGranted, epoch } = added
   const print = fingerprint(keyedHash, tokens.refreshToken)
   for (;;) {
     const id = newId()
     const sealed = await sealTokens(vault, environmentId, id, tokens, tokens.refreshToken)
     const fresh = await db.query(sql`
-      insert into credential (id, environment_id, integration_id, kind, config, scopes_requested, scopes_granted, token_fp, sealed,
+      insert into credential (id, environment_id, integration_id, kind, config, account, scopes_requested, scopes_granted, token_fp, sealed,
         obtained_at, expires_at, db_epoch)
-      values (${id}, ${environmentId}, ${integrationId}, 'oauth2-code', ${JSON.stringify(config)}::jsonb, ${scopesRequested},
+      values (${id}, ${environmentId}, ${integrationId}, 'oauth2-code', ${JSON.stringify(config)}::jsonb, ${account}, ${scopesRequested},
         ${scopesGranted}, ${print}, ${sealed}, clock_timestamp(),
         clock_timestamp() + ${tokens.lifeMs ?? null}::float8 * interval '1 millisecond', ${epoch})
       on conflict (integration_id, token_fp) where gone_at is null and token_fp is not null do nothing
       returning id`)
-    if (fresh.length > 0) return id
+    if (fresh.length > 0) {
+      // Asked only now: whoever replaced it a moment ago made the insert wait, and has committed.
+      const successor = await holderOfSuccessor(db, integrationId, print)
+      if (!successor) return id
+      await db.query(sql`delete from credential where id = ${id}`)
+      return successor
+    }
     const [known] = await db.query<{ id: string }>(sql`
       select id from credential where integration_id = ${integrationId} and token_fp = ${print} and gone_at is null for update`)
     // Ended or renewed between the two statements: then the token is not known any more.
     if (!known) continue
-    const resealed = await sealTokens(vault, environmentId, known.id, tokens, tokens.refreshToken)
-    await db.query(sql`
-      with joined as (
-        update credential set sealed = ${resealed},
-          token_version = token_version + 1, obtained_at = clock_timestamp(),
-          expires_at = clock_timestamp() + ${tokens.lifeMs ?? null}::float8 * interval '1 millisecond',
-          config = config || ${JSON.stringify(config)}::jsonb, scopes_requested = ${scopesRequested}, scopes_granted = ${scopesGranted},
-          grant_number = grant_number + 1, db_epoch = ${epoch}, last_tried = false,
-          spent = false, suspect = false, health = 'active', cause = null, next_try_at = null, failures = 0,
-          claim_id = null, lease_until = null, intent_claim = null, intent_at = null, intent_node = null
-        where id = ${known.id} returning id)
-      select pg_notify('fairlead_changed', 'credential ' || id) from joined`)
+    await replaceGrant(deps, known.id, added)
     return known.id
   }
+}
+
+/**
+ * The row that holds the successor of a refresh token, locked. A provider that was seen not to rotate issues a token again as it likes, and
+ * then an old one proves nothing.
+ */
+export async function holderOfSuccessor(
+  db: Db,
+  integrationId: number,
+  print: Buffer | null,
+): Promise<string | undefined> {
+  const [row] = await db.query<{ id: string }>(sql`
+    select k.id from credential_past p join credential k on k.id = p.credential_id
+    where p.integration_id = ${integrationId} and p.token_fp = ${print} and k.gone_at is null and k.rotates is distinct from false
+    for update of k`)
+  return row?.id
+}
+
+/**
+ * RECONNECT: another sign-in on the same row, which the caller has locked. Whatever was under way with the grant before misses from here on;
+ * its tokens are overwritten, and are the caller's to end.
+ */
+export async function replaceGrant(deps: StoreDeps, id: string, added: NewCredential): Promise<void> {
+  const { db, vault, keyedHash } = deps
+  const { environmentId, tokens, config, account = null, scopesRequested, scopesGranted, epoch } = added
+  const print = fingerprint(keyedHash, tokens.refreshToken)
+  const sealed = await sealTokens(vault, environmentId, id, tokens, tokens.refreshToken)
+  await db.query(sql`
+    with before as (select integration_id, id, token_fp from credential where id = ${id}),
+    past as (
+      insert into credential_past (integration_id, token_fp, credential_id)
+      select integration_id, token_fp, id from before where token_fp is not null and token_fp is distinct from ${print}::bytea
+      on conflict (integration_id, token_fp) do update set credential_id = excluded.credential_id, replaced_at = clock_timestamp()),
+    replaced as (
+      update credential set sealed = ${sealed}, token_fp = ${print},
+        token_version = token_version + 1, obtained_at = clock_timestamp(),
+        expires_at = clock_timestamp() + ${tokens.lifeMs ?? null}::float8 * interval '1 millisecond',
+        config = config || ${JSON.stringify(config)}::jsonb, account = coalesce(${account}, account),
+        scopes_requested = ${scopesRequested}, scopes_granted = ${scopesGranted},
+        grant_number = grant_number + 1, db_epoch = ${epoch}, last_tried = false,
+        spent = false, suspect = false, health = 'active', cause = null, next_try_at = null, failures = 0,
+        claim_id = null, lease_until = null, intent_claim = null, intent_at = null, intent_node = null
+      where id = ${id} and gone_at is null returning id)
+    select pg_notify('fairlead_changed', 'credential ' || id) from replaced`)
+}
+
+/** A row as somebody who is about to replace its grant finds it. Its seal is not opened: signing in again also heals one that does not open. */
+export interface HeldGrant {
+  id: string
+  tokenFp: Buffer | null
+  config: ConnectionConfig
+  paused: boolean
+  scopesGranted: string[]
+}
+
+/** What is known of the account, without opening the tokens. Undefined when it is gone. */
+export async function readConfig(db: Db, id: string): Promise<ConnectionConfig | undefined> {
+  const [row] = await db.query<{ config: ConnectionConfig }>(
+    sql`select config from credential where id = ${id} and gone_at is null`,
+  )
+  return row?.config
+}
+
+/** The row, and the one that owns this refresh token already, if any; both locked, in one order. */
+export async function lockGrants(
+  db: Db,
+  integrationId: number,
+  id: string,
+  print: Buffer | null,
+): Promise<{ held: HeldGrant | undefined; owner: string | undefined }> {
+  const rows = await db.query<Pick<Row, 'id' | 'token_fp' | 'config' | 'paused' | 'scopes_granted'>>(sql`
+    select id, token_fp, config, paused, scopes_granted from credential
+    where integration_id = ${integrationId} and gone_at is null and (id = ${id} or token_fp = ${print})
+    order by id for update`)
+  const row = rows.find(one => one.id === id)
+  return {
+    held: row && {
+      id: row.id,
+      tokenFp: row.token_fp,
+      config: row.config,
+      paused: row.paused,
+      scopesGranted: row.scopes_granted,
+    },
+    owner: print ? rows.find(one => one.token_fp?.equals(print))?.id : undefined,
+  }
+}
+
+/** An access token that ends with the grant before it: renewed at its next use. */
+export const endAccess = (db: Db, id: string): Promise<object[]> =>
+  db.query(sql`update credential set expires_at = clock_timestamp() where id = ${id}`)
+
+/** Grants of one account that are alive at the provider, as far as this environment knows them: of one OAuth client, whatever the integration. */
+export async function countGrants(db: Db, integrationId: number, account: string): Promise<number> {
+  const [row] = await db.query<{ live: number }>(sql`
+    select count(*)::int as live from credential k join integration i on i.id = k.integration_id
+      join integration this on this.id = ${integrationId}
+    where k.account = ${account} and k.gone_at is null and k.health <> 'needs_reauth'
+      and i.environment_id = this.environment_id and i.provider = this.provider and i.client_id is not distinct from this.client_id`)
+  return row!.live
+}
+
+const keptDays = 90
+
+/**
+ * Forgets what has served its time: refresh tokens that were replaced, and tombstones. The journal keeps an answer for a week, so nothing
+ * refers to a tombstone of that age; an answer to a row that is not there finds it gone all the same.
+ */
+export async function pruneCredentials(db: Db): Promise<void> {
+  await inBatches(limit =>
+    db.query(sql`
+      delete from credential_past where (integration_id, token_fp) in (
+        select integration_id, token_fp from credential_past
+        where replaced_at < clock_timestamp() - ${keptDays}::int * interval '1 day' order by replaced_at limit ${limit})
+      returning 1`),
+  )
+  await inBatches(limit =>
+    db.query(sql`
+      delete from credential where id in (
+        select id from credential where gone_at < clock_timestamp() - ${keptDays}::int * interval '1 day' order by gone_at limit ${limit})
+      returning 1`),
+  )
+}
+
+/** Small transactions, so that nobody waits long for a row of theirs. */
+export async function inBatches(remove: (limit: number) => Promise<object[]>): Promise<void> {
+  const limit = 1000
+  while ((await remove(limit)).length === limit);
 }
 
 /** An answer of the provider, with everything its installation needs: nothing of it is read from a row that may have moved on. */
@@ -375,7 +504,11 @@ export function createCredentialStore(deps: StoreDeps): CredentialStore {
             claim_id = null, lease_until = null, intent_claim = null, intent_at = null, intent_node = null
           where id = ${credentialId} and token_version = ${tokenVersion} and token_fp = ${presented} and gone_at is null
             and (${rotated} or db_epoch is not distinct from ${successor.presentedEpoch ?? null})
-          returning id)
+          returning id, integration_id),
+        past as (
+          insert into credential_past (integration_id, token_fp, credential_id)
+          select integration_id, ${presented}::bytea, id from installed where ${print}::bytea is distinct from ${presented}::bytea
+          on conflict (integration_id, token_fp) do update set credential_id = excluded.credential_id, replaced_at = clock_timestamp())
         select pg_notify('fairlead_changed', 'credential ' || id) from installed`)
       if (installed) return 'installed'
       const [row] = await db.query<{

@@ -1,11 +1,12 @@
 /**
  * The documentation. This room owns /docs/: Markdown from `docs/`, rendered with this server's own URLs filled in.
  * `{{url}}` in a page is where this server is reached, `{{errors}}` the table of every error code,
- * `{{states}}` and `{{causes}}` those of a connection's states and of their causes, `{{webhook_events}}` that of what webhooks tell.
+ * `{{states}}`, `{{causes}}` and `{{warnings}}` those of a connection's states, of their causes and of its warnings,
+ * `{{webhook_events}}` that of what webhooks tell.
  */
 import { readdir, readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
-import { causes, errors, states, webhookEvents } from '@fairlead/contract'
+import { causes, errors, states, warnings, webhookEvents } from '@fairlead/contract'
 import { Failure } from '../errors.ts'
 import { api } from '../http/api.ts'
 import { Html, html, page } from '../http/page.ts'
@@ -47,6 +48,7 @@ export function docsRoutes({ url }: { url: string }) {
       .replaceAll('{{states}}', sentences(states))
       .replaceAll('{{causes}}', sentences(causes))
       .replaceAll('{{webhook_events}}', eventTable)
+      .replaceAll('{{warnings}}', sentences(warnings))
     // Imported here: 30 ms that no start should wait for.
     const { default: MarkdownIt } = await import('markdown-it')
     const body = new Html(new MarkdownIt({ html: false, linkify: false }).render(source))

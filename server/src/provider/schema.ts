@@ -187,6 +187,14 @@ export const providerDefinition = z.strictObject({
   reuse_revokes: z.boolean().optional(),
   /** False: an introspection endpoint is there but knows nothing of refresh tokens. */
   introspects: z.boolean().optional(),
+  /** What revoking a refresh token ends: its own grant, or everything the user gave this app. Unknown counts as everything. */
+  revokes: z.enum(['grant', 'user_and_app']).optional(),
+  /** The facts of an account that together say whose it is. Only facts the provider itself tells. */
+  identity: texts.optional(),
+  /** Said when a reconnect finds another account at the same address. */
+  account_replaced: text.optional(),
+  /** So many grants of one account one OAuth client may have; one more silently ends the oldest. */
+  grants_per_user: z.number().int().positive().optional(),
   /** A grant unused for this long ends. */
   idle_limit_days: z.number().positive().optional(),
   expired_token: z.array(expiredToken).optional(),

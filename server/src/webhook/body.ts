@@ -33,6 +33,8 @@ export interface About {
   health: Health
   cause: string | null
   paused: boolean
+  /** As PostgreSQL writes it in JSON. */
+  since: string
 }
 
 const isAbout = (about: WebhookEvent['about']): about is About => 'provider' in about
@@ -94,7 +96,7 @@ function ownBody(event: WebhookEvent): OwnWebhook {
       ...(event.providerConfigKey !== null && { provider_config_key: event.providerConfigKey }),
       ...(isAbout(about) && {
         provider: about.provider,
-        state: stateOf(about),
+        state: stateOf({ ...about, since: isoZulu(new Date(about.since)) }),
         ...(about.end_user && { end_user_id: about.end_user.id }),
         tags: about.tags,
       }),

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { glob, readFile } from 'node:fs/promises'
 import { test } from 'node:test'
-import { causes, states } from '@fairlead/contract'
+import { causes, states, warnings } from '@fairlead/contract'
 import { parseEgressAllow } from '../../src/net/allow.ts'
 import { loadCatalogue } from '../../src/provider/catalogue.ts'
 
@@ -47,7 +47,7 @@ test('every cause the server writes is in the table, and no other', async () => 
 })
 
 test('every sentence says something', () => {
-  for (const [code, sentence] of [...Object.entries(states), ...Object.entries(causes)]) {
+  for (const [code, sentence] of [...Object.entries(states), ...Object.entries(causes), ...Object.entries(warnings)]) {
     assert.match(code, /^[a-z_]+$/)
     assert.match(sentence, /^[A-Z].{5,}\.$/, code)
   }

@@ -49,6 +49,7 @@ const workspaces: Record<string, string[]> = {
   'server/src/': ['@fairlead/contract'],
   'contract/': [],
   'simulator/': [],
+  'cli/src/': ['@fairlead/contract'],
   'demo/': ['@fairlead/contract', '@fairlead/salesforce-simulator', 'server/src/'],
 }
 
@@ -280,7 +281,7 @@ const withoutStrings = ({ text }: Source): string =>
 
 // ── The house as it is ──────────────────────────────────────────────────────────────────────────────────────────
 
-const house = ['server/src', 'contract', 'simulator', 'demo'].flatMap(filesBelow)
+const house = ['server/src', 'contract', 'simulator', 'cli/src', 'demo'].flatMap(filesBelow)
 const definitions = join(import.meta.dirname, '../../../providers')
 const builtIn = readdirSync(definitions)
   .filter(name => /\.ya?ml$/.test(name))
@@ -320,6 +321,7 @@ const rules: [rule: string, faults: (sources: Source[]) => string[], bad: Source
       { path: 'contract/src/x.ts', text: "import { Failure } from '../../server/src/errors.ts'" },
       { path: 'simulator/src/x.ts', text: "import { errors } from '@fairlead/contract'" },
       { path: 'server/src/app.ts', text: "import { startSimulator } from '@fairlead/salesforce-simulator'" },
+      { path: 'cli/src/x.ts', text: "import { readConfig } from '../../server/src/config.ts'" },
       { path: 'elsewhere/x.ts', text: '' },
     ],
   ],
@@ -436,7 +438,8 @@ test('the reader sees the whole house', () => {
   // Every relative import leads to a file that was read: none was misread.
   const paths = new Set(house.map(({ path }) => path))
   const lost = imports.filter(
-    ({ from, to }) => /^(server\/src|contract|simulator|demo)\//.test(to) && !paths.has(to) && !from.includes('/test/'),
+    ({ from, to }) =>
+      /^(server\/src|contract|simulator|cli\/src|demo)\//.test(to) && !paths.has(to) && !from.includes('/test/'),
   )
   assert.deepEqual(lost, [])
   // As many as a plain search finds: the scanner dropped no import with a comment.

@@ -178,8 +178,9 @@ test('a sandbox is connected through the simulator', async t => {
       metadata: null,
       created: listed.created,
       health: 'active',
-      state: { name: 'active', cause: null, message: 'It works.' },
+      state: { name: 'active', cause: null, message: 'It works.', since: listed.state.since },
     })
+    assert.ok(Math.abs(Date.parse(listed.state.since) - Date.parse(listed.created)) < 1_000, listed.state.since)
   })
 
   await t.test('it is read with a token that works, and with a refresh token only when asked', async () => {

@@ -1,7 +1,7 @@
 /** Refresh, pause, resume, and what state a connection is said to be in. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { causes, states } from '@fairlead/contract'
+import { causes, states, warnings } from '@fairlead/contract'
 import { sql } from '../../src/db/sql.ts'
 import { until } from '../db/until.ts'
 import { openSite } from './support/site.ts'
@@ -20,7 +20,7 @@ test('a refresh on demand renews the tokens and says how the connection stands',
     provider_config_key: 'sf',
     health: 'active',
     cause: null,
-    state: { name: 'active', cause: null, message: states.active },
+    state: { name: 'active', cause: null, message: states.active, since: before.json.state.since },
   })
   assert.ok(expires_at === null || Date.parse(expires_at) > Date.now())
   assert.equal(site.simulator.control.counters().grants.refresh_token, 1)
@@ -55,12 +55,22 @@ test('a paused connection refuses everything that uses it, on every server, unti
   assert.equal((await site.proxied(second, id)).status, 200)
   const operate = (verb: string) => first.call('POST', `/connections/${id}/${verb}?provider_config_key=sf`)
 
+  const running = (await site.read(first, id)).json.state.since
+  const since = new Set<string>()
   for (const verb of ['pause', 'pause']) {
     const paused = await operate(verb)
     assert.equal(paused.status, 200, paused.text)
-    assert.deepEqual(paused.json.state, { name: 'paused', cause: null, message: states.paused })
+    const { state } = paused.json
+    since.add(state.since)
+    assert.deepEqual(state, { name: 'paused', cause: null, message: states.paused, since: state.since })
     assert.equal(paused.json.health, 'active')
   }
+  // Pausing what is paused begins nothing, and neither does what happens to the health beneath.
+  assert.ok(since.size === 1 && [...since][0]! > running, [...since].join())
+  await site.db.query(sql`update credential set health = 'degraded' where paused`)
+  await site.db.query(sql`update credential set health = 'active', cause = null`)
+  const [listedPaused] = (await first.call('GET', '/connections?state=paused')).json.connections
+  assert.equal(listedPaused.state.since, [...since][0])
   await until(async () => (await site.proxied(second, id)).status === 423, 5_000)
   for (const refused of [
     await site.proxied(first, id),
@@ -141,12 +151,15 @@ test('every state is named with its cause and a sentence, alone and in the list,
     ['needs_reauth', 'invalid_grant', true, { name: 'paused', cause: 'invalid_grant', message: states.paused }],
   ]
   const names = ['active', 'degraded', 'needs_reauth', 'blocked_by_policy', 'paused']
+  const begun = new Map<string, Set<string>>()
   for (const [health, cause, paused, expected] of rows) {
     await site.db.query(sql`
       with changed as (update credential set health = ${health}, cause = ${cause}, paused = ${paused} returning id)
       select pg_notify('fairlead_changed', 'credential ' || id) from changed`)
     const [listed] = (await first.call('GET', '/connections')).json.connections
-    assert.deepEqual([listed.state, listed.health], [expected, health])
+    const { since, ...said } = listed.state
+    assert.deepEqual([said, listed.health], [expected, health])
+    begun.set(said.name, (begun.get(said.name) ?? new Set()).add(since))
     for (const name of names) {
       const found = (await first.call('GET', `/connections?state=${name}`)).json.connections.length
       assert.equal(found, name === (expected as { name: string }).name ? 1 : 0, `${name} of ${health}`)
@@ -154,19 +167,24 @@ test('every state is named with its cause and a sentence, alone and in the list,
     if (paused) continue
     await until(async () => {
       const alone = await site.read(first, id)
-      return JSON.stringify(alone.json.state) === JSON.stringify(expected)
+      return JSON.stringify(alone.json.state) === JSON.stringify({ ...expected, since })
     })
   }
+  // Another cause is not another state.
+  assert.deepEqual(
+    [...begun].map(([name, times]) => [name, times.size]),
+    names.map(name => [name, 1]),
+  )
   for (const wrong of ['deleted', 'Active', '']) {
     const refused = await first.call('GET', `/connections?state=${wrong}`)
     assert.deepEqual([refused.status, refused.json.error.code], [400, 'invalid_query_params'])
   }
 })
 
-test('the documentation has every state and every cause', async t => {
+test('the documentation has every state, every cause and every warning', async t => {
   const [first] = (await openSite(t)).servers
   const page = await first.call('GET', '/docs/connections')
   assert.equal(page.status, 200)
-  for (const code of [...Object.keys(states), ...Object.keys(causes)])
+  for (const code of [...Object.keys(states), ...Object.keys(causes), ...Object.keys(warnings)])
     assert.ok(page.text.includes(`<code>${code}</code>`), code)
 })

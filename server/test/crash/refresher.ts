@@ -76,9 +76,7 @@ const credentials = createCredentials({
   node: `refresher ${process.pid}`,
   epoch: { current: () => ({ name: instructions.epoch, since: 0 }), look: async () => {} },
   watch: watchIntents(systemClock, timing.quiet),
-  revoke: async ({ provider, client }, late) => {
-    await retireLate(stores.db, stores, { provider: provider.name, client }, late)
-  },
+  revoke: (holder, late) => retireLate(stores.db, stores, holder, late),
   holderOf: async () => holder,
   onRenewed: () => {},
   store: {

@@ -410,6 +410,7 @@ export function opened(row: Returned, clock: Clock, timing: Timing): Credential 
     health: row.health,
     cause: row.cause,
     paused: row.paused,
+    stateSince: new Date(0),
     intentClaim: row.intentClaim,
     leaseHeld: row.leaseHeld,
     nextTryAt: clock.now() + (row.backOffMs ?? 0),

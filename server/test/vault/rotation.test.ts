@@ -142,6 +142,7 @@ test('rotation under 200 calls a second: no error, and no row is left under a re
     allowedIntegrations: [],
     integrationDefaults: {},
     overrides: {},
+    reconnects: null,
   })
   const [session] = await db.query<{ id: number }>(sql`select id from connect_session`)
   assert.ok(token && session)

@@ -10,10 +10,12 @@ import { newId } from '../../lib/id.ts'
 import { Secret } from '../../lib/secret.ts'
 import { isoZulu, minutes } from '../../lib/time.ts'
 import type { ConnectionConfig } from '../../provider/endpoint.ts'
+import type { Provider } from '../../provider/schema.ts'
 import type { Db, Vault } from '../../seams.ts'
 import type { SealedColumn } from '../../vault/rotate.ts'
-import type { Client } from '../kinds/oauth2-code.ts'
-import { openSealed, type Successor } from '../store.ts'
+import type { Client, TokenSet } from '../kinds/oauth2-code.ts'
+import type { Holder } from '../refresh-deps.ts'
+import { countGrants, inBatches, openSealed, type Successor } from '../store.ts'
 import type { Timing } from '../timing.ts'
 
 export interface RetireDeps {
@@ -29,7 +31,7 @@ export interface Retired {
 
 /** The integration's client goes along, sealed: the integration may be deleted before the provider has been reached. */
 interface Sealed {
-  access_token: string
+  access_token?: string
   refresh_token?: string
   client_id: string
   client_secret?: string
@@ -43,13 +45,13 @@ const place = (environmentId: number, id: string) => ({
 })
 
 interface Tokens {
-  access: string
+  access: string | undefined
   refresh: string | undefined
 }
 
 function seal(vault: Vault, environmentId: number, id: string, tokens: Tokens, client: Client): Promise<Buffer> {
   const sealed: Sealed = {
-    access_token: tokens.access,
+    ...(tokens.access !== undefined && { access_token: tokens.access }),
     ...(tokens.refresh !== undefined && { refresh_token: tokens.refresh }),
     client_id: client.id,
     ...(client.secret && { client_secret: client.secret.reveal() }),
@@ -114,26 +116,101 @@ async function opened(
   }
 }
 
-/** A late answer of a grant that is gone, or that its owner has replaced: its tokens are ended as well, with a receipt of their own. */
+/**
+ * Whether tokens that nobody holds any more may be revoked while their account has another grant here: not where the provider would end that
+ * one too.
+ */
+const endsItsOwnAlone = (provider: Provider): boolean => provider.revokes === 'grant'
+
+/**
+ * What remains of a grant whose owner signed in again, to the outbox, in the caller's transaction; the caller has locked the row and
+ * overwrites its tokens. The refresh token goes alone: providers give the same access token to two grants of one account, and revoking it
+ * would end the new grant's. Returns the access token that was held, when the old grant will be revoked.
+ */
+export async function retireReplaced(
+  { vault, timing }: RetireDeps,
+  tx: Db,
+  { provider, client }: Holder,
+  integration: Integration,
+  credentialId: string,
+): Promise<Secret | undefined> {
+  if (!endsItsOwnAlone(provider)) return undefined
+  const [row] = await tx.query<{ id: string; environment_id: number; sealed: Buffer }>(
+    sql`select id, environment_id, sealed from credential where id = ${credentialId}`,
+  )
+  const tokens = row && (await opened(vault, row))
+  if (!row || tokens?.refresh === undefined) return undefined
+  const id = newId()
+  const sealed = await seal(vault, row.environment_id, id, { access: undefined, refresh: tokens.refresh }, client)
+  await tx.query(sql`
+    insert into revocation (id, environment_id, integration_id, provider_config_key, provider, credential_id, connection_ids, state,
+      sealed, config, quiet_until)
+    select ${id}::uuid, environment_id, ${integration.id}::bigint, ${integration.key}::text, ${provider.name}::text, id,
+      array(select connection_id from connection where credential_id = ${credentialId}), 'reconnected', ${sealed}::bytea, config,
+      case when intent_claim is not null then clock_timestamp() + ${timing.quiet}::float8 * interval '1 millisecond' end
+    from credential where id = ${credentialId}`)
+  return tokens.access === undefined ? undefined : new Secret(tokens.access)
+}
+
+/** The row has given its connections to another one, and its tokens to the outbox or to nobody. */
+export const buryCredential = (tx: Db, id: string): Promise<object[]> =>
+  tx.query(sql`
+    with gone as (
+      update credential set gone_at = clock_timestamp(), sealed = null, config = '{}', claim_id = null, lease_until = null
+      where id = ${id} returning id)
+    select pg_notify('fairlead_changed', 'credential ' || id) from gone`)
+
+/** Tokens of a sign-in that was refused and of which nothing is stored. False: left to end by themselves, for the sake of another grant. */
+export async function retireRefused(
+  db: Db,
+  { vault }: RetireDeps,
+  { provider, client }: Holder,
+  integration: Integration,
+  refused: { connectionId: string; account: string | null; tokens: TokenSet; config: ConnectionConfig },
+): Promise<boolean> {
+  const { connectionId, account, tokens, config } = refused
+  const shared = !endsItsOwnAlone(provider) && (!account || (await countGrants(db, integration.id, account)) > 0)
+  if (shared) return false
+  const id = newId()
+  const refresh = tokens.refreshToken?.reveal()
+  const held = { access: refresh === undefined ? tokens.accessToken.reveal() : undefined, refresh }
+  const sealed = await seal(vault, integration.environmentId, id, held, client)
+  await db.query(sql`
+    insert into revocation (id, environment_id, integration_id, provider_config_key, provider, credential_id, connection_ids, state,
+      sealed, config)
+    values (${id}, ${integration.environmentId}, ${integration.id}, ${integration.key}, ${provider.name}, ${newId()},
+      array[${connectionId}::text], 'refused', ${sealed}, ${JSON.stringify(config)}::jsonb)`)
+  return true
+}
+
+/**
+ * A late answer of a grant that is gone, or that its owner has replaced: its tokens are ended as well, with a receipt of their own. Those of
+ * a replaced grant are left alone where the provider would end the new grant with them.
+ */
 export async function retireLate(
   db: Db,
   { vault }: RetireDeps,
-  { provider, client }: { provider: string; client: Client },
+  { provider, client }: Holder,
   { credentialId, environmentId, integrationId, config, facts, tokens }: Successor,
 ): Promise<void> {
+  const [row] = await db.query(sql`select id from credential where id = ${credentialId} and gone_at is null`)
+  const replaced = row !== undefined
+  if (replaced && !endsItsOwnAlone(provider)) return
   const id = newId()
-  const held = { access: tokens.accessToken.reveal(), refresh: tokens.refreshToken?.reveal() }
+  const refresh = tokens.refreshToken?.reveal()
+  const held = { access: replaced && refresh !== undefined ? undefined : tokens.accessToken.reveal(), refresh }
   const sealed = await seal(vault, environmentId, id, held, client)
   await db.query(sql`
     with before as (
-      select provider_config_key, connection_ids, reason from revocation where credential_id = ${credentialId}
-      order by created_at limit 1)
-    insert into revocation (id, environment_id, integration_id, provider_config_key, provider, credential_id, connection_ids, reason,
-      sealed, config)
+      select provider_config_key, connection_ids, reason from revocation
+      where credential_id = ${credentialId} and state = 'deleted' order by created_at limit 1)
+    insert into revocation (id, environment_id, integration_id, provider_config_key, provider, credential_id, connection_ids, state,
+      reason, sealed, config)
     values (${id}, ${environmentId}, ${integrationId},
       coalesce((select provider_config_key from before), (select unique_key from integration where id = ${integrationId}), ''),
-      ${provider}, ${credentialId},
+      ${provider.name}, ${credentialId},
       coalesce((select connection_ids from before), array(select connection_id from connection where credential_id = ${credentialId})),
+      ${replaced ? 'reconnected' : 'deleted'},
       (select reason from before), ${sealed}, ${JSON.stringify({ ...config, ...facts })}::jsonb)`)
 }
 
@@ -144,7 +221,8 @@ export interface Job {
   integrationId: number
   provider: string
   connectionIds: string[]
-  accessToken: Secret
+  /** Left out where it may be somebody else's as well, and ends with the refresh token. */
+  accessToken: Secret | undefined
   refreshToken: Secret | undefined
   client: Client
   config: ConnectionConfig
@@ -215,7 +293,7 @@ async function jobOf(vault: Vault, row: Row): Promise<Job | undefined> {
     integrationId: row.integration_id,
     provider: row.provider,
     connectionIds: row.connection_ids,
-    accessToken: new Secret(sealed.access_token),
+    accessToken: sealed.access_token === undefined ? undefined : new Secret(sealed.access_token),
     refreshToken: sealed.refresh_token === undefined ? undefined : new Secret(sealed.refresh_token),
     client: {
       id: sealed.client_id,
@@ -276,7 +354,7 @@ export async function listReceipts(db: Db, environmentId: number, filter: Receip
   const named = filter.connection_id ?? null
   const rows = await db.query<ReceiptRow>(sql`
     select unnest(case when ${named}::text is null then connection_ids else array[${named}::text] end) as connection_id,
-      provider_config_key, reason, result, created_at, verified_at, ended_at
+      provider_config_key, state, reason, result, created_at, verified_at, ended_at
     from revocation
     where environment_id = ${environmentId}
       and (${named}::text is null or connection_ids @> array[${named}::text])
@@ -288,6 +366,7 @@ export async function listReceipts(db: Db, environmentId: number, filter: Receip
 interface ReceiptRow {
   connection_id: string
   provider_config_key: string
+  state: Receipt['state']
   reason: string | null
   result: Result | null
   created_at: Date
@@ -298,10 +377,22 @@ interface ReceiptRow {
 const receiptOf = (row: ReceiptRow): Receipt => ({
   connection_id: row.connection_id,
   provider_config_key: row.provider_config_key,
-  state: 'deleted',
+  state: row.state,
   status: row.ended_at && row.result ? row.result : 'pending',
   reason: row.reason,
   created_at: isoZulu(row.created_at),
   verified_at: row.verified_at && isoZulu(row.verified_at),
   ended_at: row.ended_at && isoZulu(row.ended_at),
 })
+
+const receiptsKeptDays = 365
+
+/** Receipts go after a year. */
+export const pruneReceipts = (db: Db): Promise<void> =>
+  inBatches(limit =>
+    db.query(sql`
+      delete from revocation where id in (
+        select id from revocation where ended_at < clock_timestamp() - ${receiptsKeptDays}::int * interval '1 day'
+        order by ended_at limit ${limit})
+      returning 1`),
+  )

@@ -91,6 +91,8 @@ create table credential (
   integration_id bigint not null references integration on delete cascade,
   kind text not null,
   config jsonb not null default '{}',
+  -- whose account it is, by the facts the provider tells; null where it tells none
+  account text,
   scopes_requested text[] not null default '{}',
   scopes_granted text[] not null default '{}',
 
@@ -125,6 +127,8 @@ create table credential (
   cause text,
   -- moved by people only; separate from health so that a save cannot undo them
   paused boolean not null default false,
+  -- when the state people see began; kept by a trigger, because many statements move it and none may forget
+  state_since timestamptz not null default clock_timestamp(),
   gone_at timestamptz,
   db_epoch text,
   created_at timestamptz not null default now()
@@ -135,6 +139,30 @@ create index credential_by_key on credential (sealed_key, id);
 create index credential_open_intent on credential (intent_at) where intent_claim is not null and gone_at is null;
 -- One grant has one owner of its refresh token.
 create unique index credential_one_grant on credential (integration_id, token_fp) where gone_at is null and token_fp is not null;
+create index credential_by_account on credential (account) where account is not null and gone_at is null;
+create index credential_tombstones on credential (gone_at) where gone_at is not null;
+
+create function credential_state_began() returns trigger language plpgsql as $$
+begin
+  new.state_since := clock_timestamp();
+  return new;
+end
+$$;
+-- A pause hides the health beneath it.
+create trigger credential_state_began before update on credential for each row
+  when ((case when old.paused then 'paused' else old.health end) <> (case when new.paused then 'paused' else new.health end))
+  execute function credential_state_began();
+
+-- Refresh tokens that were replaced. One that turns up again is not stored: its successor is here. Kept for 90 days.
+create table credential_past (
+  integration_id bigint not null references integration on delete cascade,
+  token_fp bytea not null,
+  credential_id uuid not null references credential on delete cascade,
+  replaced_at timestamptz not null default clock_timestamp(),
+  primary key (integration_id, token_fp)
+);
+create index credential_past_by_age on credential_past (replaced_at);
+create index credential_past_by_credential on credential_past (credential_id);
 
 create table connection (
   id bigint generated always as identity primary key,
@@ -156,7 +184,7 @@ create index connection_newest on connection (environment_id, id desc);
 create index connection_by_credential on connection (credential_id);
 create index connection_by_end_user on connection (environment_id, (end_user ->> 'id'));
 
--- Tokens on their way to being ended at the provider: written in the transaction that ends the connection, erased when the job is done.
+-- Tokens on their way to being ended at the provider: written in the transaction that ends or replaces them, erased when the job is done.
 -- The rest of the row stays as the receipt. It refers to no integration and no connection, because it outlives both.
 create table revocation (
   id uuid primary key,
@@ -167,6 +195,8 @@ create table revocation (
   credential_id uuid not null,
   -- every connection that stood on the grant
   connection_ids text[] not null,
+  -- what became of the connection: gone, signed in to again, or nothing, because the sign-in was refused
+  state text not null default 'deleted' check (state in ('deleted', 'reconnected', 'refused')),
   reason text,
   -- the tokens, and the OAuth client they were issued to
   sealed bytea,
@@ -190,6 +220,7 @@ create index revocation_due on revocation (next_try_at) where ended_at is null;
 create index revocation_newest on revocation (environment_id, created_at desc);
 create index revocation_by_connection on revocation using gin (connection_ids);
 create index revocation_by_credential on revocation (credential_id);
+create index revocation_by_end on revocation (ended_at) where ended_at is not null;
 
 create table connect_session (
   id bigint generated always as identity primary key,
@@ -202,10 +233,13 @@ create table connect_session (
   overrides jsonb not null default '{}',
   tags jsonb not null default '{}',
   webhook_url_override text,
+  -- the one connection this session may sign in to again; without it the session makes new ones
+  reconnects bigint references connection on delete cascade,
   created_at timestamptz not null default now(),
   expires_at timestamptz not null
 );
 create index connect_session_by_expiry on connect_session (expires_at);
+create index connect_session_by_connection on connect_session (reconnects) where reconnects is not null;
 
 -- One sign-in under way at a provider. Taken by one DELETE … RETURNING, so its code can be presented once.
 create table handshake (
@@ -308,7 +342,7 @@ begin
         case when e.webhook_url_secondary is not null then 'secondary' end], null)
     end,
     jsonb_build_object('provider', i.provider, 'tags', c.tags, 'end_user', c.end_user, 'organization', c.organization,
-      'health', k.health, 'cause', k.cause, 'paused', k.paused)
+      'health', k.health, 'cause', k.cause, 'paused', k.paused, 'since', k.state_since)
   into key, receivers, about
   from environment e join integration i on i.id = c.integration_id join credential k on k.id = c.credential_id
   where e.id = c.environment_id and case

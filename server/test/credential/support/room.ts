@@ -127,8 +127,8 @@ export async function openRoom(
     log,
     node: 'test',
     epoch: { current: () => ({ name: epoch, since: 0 }), look: async () => {} },
-    revoke: async ({ provider: { name }, client }, late) => {
-      await retireLate(db, stores, { provider: name, client }, late)
+    revoke: async (holder, late) => {
+      await retireLate(db, stores, holder, late)
       await room.revocations.sweep()
     },
     // Other rooms share the database, not the simulator.

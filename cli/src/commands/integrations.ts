@@ -1,0 +1,131 @@
+import { readFileSync } from 'node:fs'
+import type { IntegrationView } from '@fairlead/contract'
+import { type Command, type Context, needed, type Values } from '../command.ts'
+import { UsageFault } from '../faults.ts'
+import { facts, instant, printable, type Screen, table } from '../output.ts'
+import { listAll } from './connections.ts'
+
+const pathOf = (key: string): string => `/integrations/${encodeURIComponent(key)}`
+
+const text = (screen: Screen, one: IntegrationView): string =>
+  facts([
+    ['Integration', printable(one.unique_key)],
+    ['Provider', printable(one.provider)],
+    ['Name', printable(one.display_name)],
+    ['Made', instant(one.created_at, screen.now())],
+    ['Changed', instant(one.updated_at, screen.now())],
+  ])
+
+/** From a file, from standard input (`-`), or asked for: an argument would stand in the shell's history and in `ps`. */
+async function clientSecret({ values, ask }: Context): Promise<string> {
+  const file = values['client-secret-file']
+  if (file === undefined) return ask.secret('Client secret: ')
+  try {
+    return readFileSync(file === '-' ? 0 : file, 'utf8').trim()
+  } catch (error) {
+    throw new UsageFault(
+      `--client-secret-file names a file that cannot be read (${(error as NodeJS.ErrnoException).code}).`,
+    )
+  }
+}
+
+const credentials = async (context: Context) => ({
+  type: 'OAUTH2',
+  client_id: needed(context.values, 'client-id'),
+  client_secret: await clientSecret(context),
+  ...(context.values.scopes !== undefined && { scopes: context.values.scopes }),
+})
+
+const named = ({ name }: Values) => (name === undefined ? {} : { display_name: name })
+
+export const integrations: Command[] = [
+  {
+    words: 'integrations list',
+    usage: '',
+    summary: 'Lists the integrations of the environment',
+    options: [],
+    args: { min: 0, max: 0 },
+    async run({ client, screen }) {
+      const { data } = await client.get<{ data: IntegrationView[] }>('/integrations')
+      const rows = data.map(one => [
+        printable(one.unique_key),
+        printable(one.provider),
+        printable(one.display_name),
+        instant(one.created_at, screen.now()),
+      ])
+      return {
+        json: data,
+        text:
+          rows.length === 0
+            ? 'There are no integrations yet.'
+            : table(['integration', 'provider', 'name', 'made'], rows),
+      }
+    },
+  },
+  {
+    words: 'integrations get',
+    usage: '<integration>',
+    summary: 'Shows one integration. Not its secret',
+    options: [],
+    args: { min: 1, max: 1 },
+    async run({ client, screen, args }) {
+      const { data } = await client.get<{ data: IntegrationView }>(pathOf(args[0]!))
+      return { json: data, text: text(screen, data) }
+    },
+  },
+  {
+    words: 'integrations create',
+    usage: '<integration> --provider P --client-id ID [--client-secret-file FILE] [--scopes a,b] [--name NAME]',
+    summary:
+      'Registers a provider with your OAuth app. The secret comes from a file, from standard input (-), or is asked for',
+    options: ['provider', 'client-id', 'client-secret-file', 'scopes', 'name'],
+    args: { min: 1, max: 1 },
+    async run(context) {
+      const { client, screen, values, args } = context
+      const provider = needed(values, 'provider')
+      const { data } = await client.post<{ data: IntegrationView }>('/integrations', {
+        unique_key: args[0],
+        provider,
+        credentials: await credentials(context),
+        ...named(values),
+      })
+      screen.say(`Register this callback URL with the provider: ${client.url}/oauth/callback`)
+      return { json: data, text: text(screen, data) }
+    },
+  },
+  {
+    words: 'integrations update',
+    usage: '<integration> [--client-id ID [--client-secret-file FILE] [--scopes a,b]] [--name NAME]',
+    summary: 'Changes its name, or its OAuth app: id, secret and scopes together',
+    options: ['client-id', 'client-secret-file', 'scopes', 'name'],
+    args: { min: 1, max: 1 },
+    async run(context) {
+      const { client, screen, values, args } = context
+      const app = [values['client-id'], values['client-secret-file'], values.scopes].some(value => value !== undefined)
+      if (!app && values.name === undefined)
+        throw new UsageFault('There is nothing to change: give --name or --client-id.')
+      const { data } = await client.patch<{ data: IntegrationView }>(pathOf(args[0]!), {
+        ...named(values),
+        ...(app && { credentials: await credentials(context) }),
+      })
+      return { json: data, text: text(screen, data) }
+    },
+  },
+  {
+    words: 'integrations delete',
+    usage: '<integration> [--yes]',
+    summary: 'Deletes it with all its connections, and revokes their tokens',
+    options: ['yes'],
+    args: { min: 1, max: 1 },
+    async run({ client, args, ask }) {
+      const [key] = args as [string]
+      await client.get(pathOf(key))
+      const { length } = await listAll(client, { integrationId: key })
+      await ask.confirm(
+        `Delete the integration ${printable(key)} at ${client.url}, with ${length} connection${length === 1 ? '' : 's'} on it? It cannot be undone.`,
+      )
+      const deleted = await client.delete<{ success: true }>(pathOf(key))
+      return { json: deleted, text: 'Deleted.' }
+    },
+  },
+]
