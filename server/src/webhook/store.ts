@@ -249,6 +249,8 @@ export const pruneDeliveries = (db: Db, batch = 2000): Promise<boolean> =>
           or (state = 'failed' and ended_at < clock_timestamp() - ${keepFailedDays}::int * interval '1 day')
         limit ${batch} for update skip locked)
       returning event`)
+    // Left behind by processes that died, for receivers nobody has written to since.
+    await tx.query(sql`delete from webhook_turn where until < clock_timestamp() - interval '1 day'`)
     const events = [...new Set(deleted.map(row => row.event))]
     await tx.query(sql`
       delete from webhook_event where sequence = any (${events}::bigint[])
