@@ -94,7 +94,12 @@ export const causeOf = (written: string): Cause =>
   Object.hasOwn(causes, written) ? (written as Cause) : 'provider_error'
 
 /** What people see: a pause hides the health beneath it. */
-export function stateOf(known: { health: Health; cause: string | null; paused: boolean; since: string }): ConnectionState {
+export function stateOf(known: {
+  health: Health
+  cause: string | null
+  paused: boolean
+  since: string
+}): ConnectionState {
   const { health, paused, since } = known
   const cause = known.cause === null ? null : causeOf(known.cause)
   if (paused) return { name: 'paused', cause, message: states.paused, since }

@@ -11,6 +11,7 @@ const about: About = {
   health: 'active',
   cause: null,
   paused: false,
+  since: '2026-11-22T01:02:03.456+00:00',
 }
 const event = (name: WebhookEventName, changed: Partial<About> = {}): WebhookEvent => ({
   id: '0b7c3f9e-4a60-4b88-9a51-4c1c6f5d2e10',
@@ -54,6 +55,8 @@ test('without an end user there is none, and a cause of the provider’s own is 
   )
 })
 
+const since = '2026-11-22T01:02:03.456Z'
+
 test('an event of our own carries its order, its id and the state', () => {
   const written = body(event('connection.degraded', { health: 'degraded', cause: 'in_doubt' }))
   assert.deepEqual(JSON.parse(written), {
@@ -67,13 +70,13 @@ test('an event of our own carries its order, its id and the state', () => {
       connection_id: 'c-1',
       provider_config_key: 'crm',
       provider: 'acme',
-      state: { name: 'degraded', cause: 'in_doubt', message: causes.in_doubt },
+      state: { name: 'degraded', cause: 'in_doubt', message: causes.in_doubt, since },
       end_user_id: 'ada',
       tags: about.tags,
     },
   })
   const paused = JSON.parse(body(event('connection.paused', { paused: true })))
-  assert.deepEqual(paused.data.state, { name: 'paused', cause: null, message: states.paused })
+  assert.deepEqual(paused.data.state, { name: 'paused', cause: null, message: states.paused, since })
 })
 
 test('every event of the table has a body of its shape', () => {
