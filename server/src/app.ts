@@ -23,6 +23,7 @@ import { type CatchUp, createCatchUp } from './credential/catch-up.ts'
 import { followEpoch } from './credential/epoch.ts'
 import { type Credentials, createCredentials } from './credential/fresh.ts'
 import { openJournal } from './credential/journal.ts'
+import { createKeepAlive } from './credential/keep-alive.ts'
 import { retireLate, sealedJobs } from './credential/revocation/store.ts'
 import { createRevocations } from './credential/revocation.ts'
 import { createCredentialStore, readEpoch, sealedTokens } from './credential/store.ts'
@@ -37,7 +38,7 @@ import { Failure } from './errors.ts'
 import { api, type Guard, jsonOnly, limitBody, onError, onNotFound } from './http/api.ts'
 import { type Listening, listen } from './http/server.ts'
 import { integrationRoutes } from './integration/routes.ts'
-import { findIntegrationById, type Integration, sealedClientSecrets } from './integration/store.ts'
+import { findIntegrationById, type Integration, listIntegrationsOf, sealedClientSecrets } from './integration/store.ts'
 import { type Jobs, jobsAtOnce, migrateJobs, startJobs } from './job/worker.ts'
 import type { Log } from './lib/log.ts'
 import type { Secret } from './lib/secret.ts'
@@ -187,7 +188,27 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
       // At the same time: both have the one grace.
       await Promise.all([server.stop(shutdownGrace), jobs?.stop()])
     })
-    jobs = await startJobs({ db, pool: jobPool, clock, log }, { tasks: {} })
+    const keepAlive = createKeepAlive({
+      db,
+      clock,
+      log,
+      credentials,
+      watched: async () => {
+        const limited = catalogue.list().filter(provider => provider.idle_limit_days !== undefined)
+        const found = await listIntegrationsOf(
+          db,
+          limited.map(provider => provider.name),
+        )
+        return found.map(({ id, provider }) => ({ integrationId: id, provider: catalogue.get(provider)! }))
+      },
+    })
+    jobs = await startJobs(
+      { db, pool: jobPool, clock, log },
+      {
+        tasks: { keep_alive: (_, { signal }) => keepAlive.run(signal) },
+        cron: [{ task: 'keep_alive', pattern: '* * * * *' }],
+      },
+    )
     return { url: config.url, port: server.port, generatedKeys, stop }
   } catch (error) {
     await stop()

@@ -227,7 +227,7 @@ export async function addCredential(deps: StoreDeps, added: NewCredential): Prom
           token_version = token_version + 1, obtained_at = clock_timestamp(),
           expires_at = clock_timestamp() + ${tokens.lifeMs ?? null}::float8 * interval '1 millisecond',
           config = config || ${JSON.stringify(config)}::jsonb, scopes_requested = ${scopesRequested}, scopes_granted = ${scopesGranted},
-          grant_number = grant_number + 1, db_epoch = ${epoch}, last_tried = false,
+          grant_number = grant_number + 1, db_epoch = ${epoch}, last_tried = false, keep_alive_at = null,
           spent = false, suspect = false, health = 'active', cause = null, next_try_at = null, failures = 0,
           claim_id = null, lease_until = null, intent_claim = null, intent_at = null, intent_node = null
         where id = ${known.id} returning id)
@@ -251,6 +251,13 @@ export interface Successor {
   tokens: TokenSet
   rotated: boolean
   facts: ConnectionConfig
+}
+
+export interface Installing {
+  suspect: boolean
+  epoch: string
+  /** For how long the provider lets the grant lie idle; null: for ever; left out: not known here, its turn stays. */
+  idleLimitMs?: number | null
 }
 
 export type Installed =
@@ -290,7 +297,7 @@ export interface CredentialStore {
   /** INTENT, before the first byte. `settled`: the intent that was just settled. False: stop, send nothing. */
   intend(attempt: Attempt, options: { node: string; settled: string | null; lastTry: boolean }): Promise<boolean>
   /** INSTALL. Whenever the row still holds what was presented, by whoever, lease or no lease. */
-  install(successor: Successor, options: { suspect: boolean; epoch: string }): Promise<Installed>
+  install(successor: Successor, options: Installing): Promise<Installed>
   /**
    * VERDICT: refused for good. By lineage, not by ownership; the tokens stay, a replay may still heal it. `accessDead`: the provider has
    * refused the access token as well.
@@ -354,7 +361,7 @@ export function createCredentialStore(deps: StoreDeps): CredentialStore {
           and intent_claim is not distinct from ${settled}
         returning id`),
 
-    async install(successor, { suspect, epoch }) {
+    async install(successor, { suspect, epoch, idleLimitMs }) {
       const { credentialId, environmentId, grantNumber, tokenVersion, presented, tokens, rotated, facts } = successor
       const print = fingerprint(keyedHash, tokens.refreshToken)
       const sealed = await sealTokens(vault, environmentId, credentialId, tokens, tokens.refreshToken)
@@ -366,6 +373,8 @@ export function createCredentialStore(deps: StoreDeps): CredentialStore {
             config = config || ${JSON.stringify(facts)}::jsonb, rotates = ${rotated}, db_epoch = ${epoch},
             scopes_granted = coalesce(${tokens.scopes ?? null}::text[], scopes_granted),
             spent = false, suspect = ${suspect}, health = 'active', cause = null, next_try_at = null, failures = 0, last_tried = false,
+            keep_alive_at = case when ${idleLimitMs === undefined} then keep_alive_at
+              else keep_alive_moment(keep_alive_turn, clock_timestamp(), ${idleLimitMs ?? null}::float8 * interval '1 millisecond') end,
             claim_id = null, lease_until = null, intent_claim = null, intent_at = null, intent_node = null
           where id = ${credentialId} and token_version = ${tokenVersion} and token_fp = ${presented} and gone_at is null
           returning id)

@@ -4,6 +4,7 @@ export const isoOffset = (at: Date): string => at.toISOString().replace('Z', '+0
 
 export const seconds = (n: number): number => n * 1_000
 export const minutes = (n: number): number => n * 60_000
+export const days = (n: number): number => n * 86_400_000
 
 /** The machine's own time, as the seam `Clock`. */
 export const systemClock = {
