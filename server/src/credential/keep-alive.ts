@@ -52,6 +52,8 @@ export const defaultPace: Pace = { atOnce: 24, perIntegration: 8, perHost: 4, ru
 /** Grants of an integration taken at a time; doubles while all of them have to be put off, so that a dead host's backlog is passed quickly. */
 const fewest = 8
 const most = 512
+/** Grants waiting in memory, of all integrations; one statement may go beyond it once. */
+const inHand = 128
 /** Grants given a turn by one statement. */
 const turnsAtOnce = 5_000
 
@@ -74,10 +76,19 @@ export function createKeepAlive(deps: Deps, pace: Pace = defaultPace): KeepAlive
     let broken: Failure | undefined
 
     const take = async () => {
-      const hungry = [...queues.values()].filter(
-        ({ integrationId, waiting }) =>
-          waiting.length === 0 && integrations.room(integrationId, pace.perIntegration) > 0,
-      )
+      let held = [...queues.values()].reduce((sum, queue) => sum + queue.waiting.length, 0)
+      const hungry = []
+      for (const queue of queues.values()) {
+        if (held >= inHand) break
+        if (queue.waiting.length > 0 || integrations.room(queue.integrationId, pace.perIntegration) < 1) continue
+        hungry.push(queue)
+        held += queue.size
+      }
+      for (const queue of hungry) {
+        // To the end of the line, so that a few with a backlog do not keep the others from their turn.
+        queues.delete(queue.integrationId)
+        queues.set(queue.integrationId, queue)
+      }
       for (const [size, group] of Map.groupBy(hungry, queue => queue.size)) {
         const ids = group.map(queue => queue.integrationId)
         for (const grant of await takeDue(db, ids, size, pace.hold))
