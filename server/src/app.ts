@@ -25,6 +25,7 @@ import { type CatchUp, createCatchUp } from './credential/catch-up.ts'
 import { followEpoch } from './credential/epoch.ts'
 import { type Credentials, createCredentials } from './credential/fresh.ts'
 import { openJournal } from './credential/journal.ts'
+import { createKeepAlive } from './credential/keep-alive.ts'
 import { pruneReceipts, retireLate, sealedJobs } from './credential/revocation/store.ts'
 import { createRevocations } from './credential/revocation.ts'
 import { createCredentialStore, pruneCredentials, readEpoch, sealedTokens } from './credential/store.ts'
@@ -39,7 +40,7 @@ import { Failure } from './errors.ts'
 import { api, type Guard, jsonOnly, limitBody, onError, onNotFound } from './http/api.ts'
 import { type Listening, listen } from './http/server.ts'
 import { integrationRoutes } from './integration/routes.ts'
-import { findIntegrationById, type Integration, sealedClientSecrets } from './integration/store.ts'
+import { findIntegrationById, type Integration, listIntegrationsOf, sealedClientSecrets } from './integration/store.ts'
 import { type Jobs, jobsAtOnce, migrateJobs, startJobs, type Task } from './job/worker.ts'
 import type { Log } from './lib/log.ts'
 import type { Secret } from './lib/secret.ts'
@@ -211,12 +212,30 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
       // At the same time: both have the one grace.
       await Promise.all([server.stop(shutdownGrace), jobs?.stop()])
     })
+    const keepAlive = createKeepAlive({
+      db,
+      clock,
+      log,
+      credentials,
+      watched: async () => {
+        const limited = catalogue.list().filter(provider => provider.idle_limit_days !== undefined)
+        const found = await listIntegrationsOf(
+          db,
+          limited.map(provider => provider.name),
+        )
+        return found.map(({ id, provider }) => ({ integrationId: id, provider: catalogue.get(provider)! }))
+      },
+    })
     const tasks: Record<string, Task> = {
+      keep_alive: (_, { signal }) => keepAlive.run(signal),
       prune_webhooks: async (_, { signal }) => {
         while (!signal.aborted && (await pruneDeliveries(db))) {}
       },
     }
-    const cron = [{ task: 'prune_webhooks', pattern: '41 * * * *' }]
+    const cron = [
+      { task: 'keep_alive', pattern: '* * * * *' },
+      { task: 'prune_webhooks', pattern: '41 * * * *' },
+    ]
     jobs = await startJobs({ db, pool: jobPool, clock, log }, { tasks, cron })
     return { url: config.url, port: server.port, generatedKeys, stop }
   } catch (error) {

@@ -90,6 +90,8 @@ export async function listConnections(
       and (${search}::text is null or c.connection_id ilike ${search} or c.end_user ->> 'display_name' ilike ${search}
         or c.end_user ->> 'email' ilike ${search})
       and (${filter.state ?? null}::text is null or case when k.paused then 'paused' else k.health end = ${filter.state ?? null})
+      -- the condition of the index on what is not simply active
+      and (${filter.state ?? null}::text is null or ${filter.state ?? null} = 'active' or (k.paused or k.health <> 'active'))
       and c.tags @> ${JSON.stringify(filter.tags ?? {})}::jsonb
     order by c.id desc limit ${limit} offset ${(filter.page ?? 0) * limit}`)
   return rows.map(row => ({

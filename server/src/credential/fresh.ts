@@ -21,6 +21,11 @@ export interface Credentials {
   distrust(credential: Credential): void
   /** Renewed whether it is needed or not. Throws like `fresh`. */
   forced(holder: Holder, credential: Credential): Promise<Credential>
+  /**
+   * Renewed although nobody asked, because its provider would let it die of idleness. Undefined when it is not the time: somebody renewed
+   * it since `tokenVersion`, or it waits after a failure.
+   */
+  keepAlive(id: string, integrationId: number, tokenVersion: number): Promise<RefreshOutcome | undefined>
   /** Asks in the background when a token just stored ends. */
   learn(holder: Holder, credential: Credential): void
   /**
@@ -114,12 +119,15 @@ export function createCredentials(given: Deps): Credentials {
     if (dead) throw ended(credential.cause)
   }
 
-  /** One unsettled presentation whose quiet time is over: ask, and renew if that is how it stands. */
-  async function settle(id: string, integrationId: number): Promise<void> {
+  /** Without a caller. Undefined when it is over, still waits, or is not what `wanted` says. */
+  async function renewUnasked(id: string, integrationId: number, wanted: (credential: Credential) => boolean) {
     const [credential, holder] = await Promise.all([store.load(id), deps.holderOf(integrationId)])
     if (!credential || !holder || credential.health === 'needs_reauth' || clock.now() < credential.nextTryAt) return
-    await renew(holder, credential, 'asked')
+    return wanted(credential) ? (await renew(holder, credential, 'asked')).outcome : undefined
   }
+
+  /** One unsettled presentation whose quiet time is over: ask, and renew if that is how it stands. */
+  const settle = (id: string, integrationId: number) => renewUnasked(id, integrationId, () => true)
 
   return {
     async fresh(holder, credential) {
@@ -150,6 +158,9 @@ export function createCredentials(given: Deps): Credentials {
       if (credential.health === 'needs_reauth') throw ended(credential.cause)
       return renewedOrThrow(holder, credential, 'asked')
     },
+
+    keepAlive: (id, integrationId, tokenVersion) =>
+      track(renewUnasked(id, integrationId, credential => credential.tokenVersion === tokenVersion)),
 
     learn: (holder, credential) =>
       inBackground(learnLifetime(deps, holder, credential), 'a lifetime could not be learned'),

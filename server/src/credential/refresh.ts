@@ -7,7 +7,7 @@ import type { IncomingHttpHeaders } from 'node:http'
 import { type Health, unstorable } from '@fairlead/contract'
 import { EgressError, Failure } from '../errors.ts'
 import { newId } from '../lib/id.ts'
-import { retryAfterMs } from '../lib/time.ts'
+import { days, retryAfterMs } from '../lib/time.ts'
 import { withhold } from '../net/redact.ts'
 import { type ConnectionConfig, endpoint, tokenUrlOf } from '../provider/endpoint.ts'
 import type { Provider, TokenErrorMeaning } from '../provider/schema.ts'
@@ -160,6 +160,10 @@ export async function refreshOnce(
   }
 }
 
+/** For how long the provider lets a grant lie unused, in milliseconds. */
+export const idleLimitOf = ({ idle_limit_days: limit }: Provider): number | undefined =>
+  limit === undefined ? undefined : days(limit)
+
 export const isAlive = (credential: Credential, clock: Clock): boolean =>
   credential.aliveUntil === undefined || clock.now() < credential.aliveUntil
 
@@ -167,10 +171,13 @@ const inAnotherEpoch = (deps: RefreshDeps, credential: Credential): boolean =>
   credential.epoch !== deps.epoch.current().name
 
 /** The token endpoint, or the reason there is none to ask. */
-function endpointOf({ provider }: Holder, credential: Credential): URL | string {
+export function endpointOf(
+  { provider }: Pick<Holder, 'provider'>,
+  { config }: Pick<Credential, 'config'>,
+): URL | string {
   try {
     const source = provider.refresh_url ?? tokenUrlOf(provider)
-    return (source && endpoint(provider, source, credential.config)) || 'token_endpoint_unknown'
+    return (source && endpoint(provider, source, config)) || 'token_endpoint_unknown'
   } catch (failure) {
     if (failure instanceof Failure) return failure.code
     throw failure
@@ -217,6 +224,10 @@ async function mayRepeat(deps: RefreshDeps, holder: Holder, { credential }: Atte
   return deps.clock.now() - sentAt < graceMs / 2
 }
 
+/** The client or the request is wrong, not the token: the integration must be corrected, every connection stays as it is. */
+export const notTheToken =
+  /^(invalid_client|invalid_client_id|unauthorized_client|invalid_request|invalid_scope|unsupported_grant_type)$/
+
 /** The provider's own table first; then what RFC 6749 §5.2 says of its codes. */
 export function meaningOf(provider: Provider, status: number, error: string, description: string): TokenErrorMeaning {
   const row = (provider.token_errors ?? []).find(
@@ -226,9 +237,6 @@ export function meaningOf(provider: Provider, status: number, error: string, des
   )
   if (row) return row.means
   if (error === 'invalid_grant') return 'refused'
-  // The client or the request is wrong, not the token: the integration must be corrected, every connection stays as it is.
-  const notTheToken =
-    /^(invalid_client|invalid_client_id|unauthorized_client|invalid_request|invalid_scope|unsupported_grant_type)$/
   return status === 429 || notTheToken.test(error) ? 'later' : 'doubt'
 }
 
@@ -299,7 +307,9 @@ export async function installDecided(
   for (let tries = 0; ; tries++) {
     try {
       const history = deps.epoch.current().name
-      const installed = await deps.store.install(successor)
+      const installed = await deps.store.install(successor, {
+        ...(holder && { idleLimitMs: idleLimitOf(holder.provider) ?? null }),
+      })
       // Nobody will ever present these: end them at the provider, so that a deleted connection is deleted there too.
       if (holder && (installed === 'gone' || installed === 'orphaned')) await deps.revoke(holder, successor)
       if (installed === 'superseded')

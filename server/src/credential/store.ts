@@ -275,7 +275,7 @@ export async function replaceGrant(deps: StoreDeps, id: string, added: NewCreden
         expires_at = clock_timestamp() + ${tokens.lifeMs ?? null}::float8 * interval '1 millisecond',
         config = config || ${JSON.stringify(config)}::jsonb, account = coalesce(${account}, account),
         scopes_requested = ${scopesRequested}, scopes_granted = ${scopesGranted},
-        grant_number = grant_number + 1, db_epoch = ${epoch}, last_tried = false,
+        grant_number = grant_number + 1, db_epoch = ${epoch}, last_tried = false, keep_alive_at = null,
         spent = false, suspect = false, health = 'active', cause = null, next_try_at = null, failures = 0,
         claim_id = null, lease_until = null, intent_claim = null, intent_at = null, intent_node = null
       where id = ${id} and gone_at is null returning id)
@@ -386,6 +386,11 @@ export interface Successor {
   facts: ConnectionConfig
 }
 
+export interface Installing {
+  /** For how long the provider lets the grant lie idle; null: for ever; left out: not known here, its turn stays. */
+  idleLimitMs?: number | null
+}
+
 export type Installed =
   | 'installed'
   /** By our own earlier statement, whose acknowledgement was lost. */
@@ -425,7 +430,7 @@ export interface CredentialStore {
   /** INTENT, before the first byte. `settled`: the intent that was just settled. False: stop, send nothing. */
   intend(attempt: Attempt, options: { node: string; settled: string | null; lastTry: boolean }): Promise<boolean>
   /** INSTALL. Whenever the row still holds what was presented, by whoever, lease or no lease. */
-  install(successor: Successor): Promise<Installed>
+  install(successor: Successor, options?: Installing): Promise<Installed>
   /**
    * VERDICT: refused for good. By lineage, not by ownership; the tokens stay, a replay may still heal it. `accessDead`: the provider has
    * refused the access token as well.
@@ -489,7 +494,7 @@ export function createCredentialStore(deps: StoreDeps): CredentialStore {
           and intent_claim is not distinct from ${settled}
         returning id`),
 
-    async install(successor) {
+    async install(successor, { idleLimitMs } = {}) {
       const { credentialId, environmentId, grantNumber, tokenVersion, presented, tokens, rotated, facts } = successor
       const print = fingerprint(keyedHash, tokens.refreshToken)
       const sealed = await sealTokens(vault, environmentId, credentialId, tokens, tokens.refreshToken)
@@ -501,6 +506,8 @@ export function createCredentialStore(deps: StoreDeps): CredentialStore {
             config = config || ${JSON.stringify(facts)}::jsonb, rotates = ${rotated}, db_epoch = ${successor.epoch},
             scopes_granted = coalesce(${tokens.scopes ?? null}::text[], scopes_granted),
             spent = false, suspect = false, health = 'active', cause = null, next_try_at = null, failures = 0, last_tried = false,
+            keep_alive_at = case when ${idleLimitMs === undefined} then keep_alive_at
+              else keep_alive_moment(keep_alive_turn, clock_timestamp(), ${idleLimitMs ?? null}::float8 * interval '1 millisecond') end,
             claim_id = null, lease_until = null, intent_claim = null, intent_at = null, intent_node = null
           where id = ${credentialId} and token_version = ${tokenVersion} and token_fp = ${presented} and gone_at is null
             and (${rotated} or db_epoch is not distinct from ${successor.presentedEpoch ?? null})

@@ -85,6 +85,10 @@ export async function findIntegrationById({ db, vault }: Deps, id: number): Prom
   return row && vault.withKeys(() => fromRow(vault, row))
 }
 
+/** Every integration of these providers, of all environments. */
+export const listIntegrationsOf = (db: Db, providers: string[]): Promise<{ id: number; provider: string }[]> =>
+  db.query(sql`select id, provider from integration where provider = any (${providers})`)
+
 export interface NewIntegration {
   environmentId: number
   key: string

@@ -4,6 +4,7 @@ export const isoOffset = (at: Date): string => at.toISOString().replace('Z', '+0
 
 export const seconds = (n: number): number => n * 1_000
 export const minutes = (n: number): number => n * 60_000
+export const days = (n: number): number => n * 86_400_000
 
 /** `Retry-After` in milliseconds (RFC 9110 §10.2.3: seconds, or a date); 0 when it says nothing usable. `wallNow`: by the wall clock. */
 export function retryAfterMs(said: string | undefined, wallNow: number): number {

@@ -197,6 +197,8 @@ export const providerDefinition = z.strictObject({
   grants_per_user: z.number().int().positive().optional(),
   /** A grant unused for this long ends. */
   idle_limit_days: z.number().positive().optional(),
+  /** Renewals of idle grants at a time at one host of its token endpoint; 4 unless said. Callers' renewals are not counted. */
+  keep_alive_at_once: z.number().int().positive().optional(),
   expired_token: z.array(expiredToken).optional(),
   token_errors: z.array(tokenError).optional(),
 })

@@ -15,6 +15,7 @@ import {
   type Credential,
   type CredentialStore,
   createCredentialStore,
+  type Installing,
   type Successor,
 } from '../../src/credential/store.ts'
 import { defaultTiming } from '../../src/credential/timing.ts'
@@ -493,10 +494,32 @@ const cases: Case[] = [
       say(await rig.store.askLifetimeOnce(await rig.load()))
     },
   ],
+  [
+    'an installation gives the grant its next turn, a sign-in leaves that open, and who does not know the limit changes nothing',
+    hour,
+    async (rig, say) => {
+      const installed = async (name: string, limit: Installing) => {
+        say(await rig.store.install(answerTo(await rig.load(), tokens(name)), limit))
+        say((await rig.seen())!.keepAliveAt)
+      }
+      await installed('limited', { idleLimitMs })
+      await installed('unknown', {})
+      await installed('unlimited', { idleLimitMs: null })
+      await installed('limited again', { idleLimitMs })
+      await rig.signInAgain(tokens('new'))
+      say((await rig.seen())!.keepAliveAt)
+    },
+  ],
   ['a known end is not asked for', hour, async (rig, say) => say(await rig.store.askLifetimeOnce(await rig.load()))],
 ]
 
 const wholeSeconds = (ms: number | null): number | null => (ms === null ? null : Math.round(ms / 1000))
+
+const idleLimitMs = 30 * 24 * hour
+
+/** Which moment of its window a row gets is its own; the two stores number their rows differently. */
+const inWindow = (ms: number | null) =>
+  ms === null ? null : ms > idleLimitMs / 10 - 1_000 && ms < (6 * idleLimitMs) / 10 ? 'in its window' : 'elsewhere'
 
 describe('the twin and PostgreSQL', () => {
   let openPostgres: Open
@@ -520,7 +543,8 @@ describe('the twin and PostgreSQL', () => {
           ]),
         )
         const { environmentId: _e, integrationId: _i, id: _id, ...rest } = columns
-        return { ...rest, ...instants, access: held.accessToken.reveal(), known: tokenFp !== null }
+        const keepAliveAt = inWindow(columns.keepAliveAt === null ? null : columns.keepAliveAt - now)
+        return { ...rest, ...instants, keepAliveAt, access: held.accessToken.reveal(), known: tokenFp !== null }
       },
       async pass(ms) {
         const now = row()
@@ -575,7 +599,8 @@ describe('the twin and PostgreSQL', () => {
               extract(epoch from lease_until - clock_timestamp())::float8 * 1000 as lease,
               extract(epoch from intent_at - clock_timestamp())::float8 * 1000 as intent,
               extract(epoch from next_try_at - clock_timestamp())::float8 * 1000 as next_try,
-              extract(epoch from gone_at - clock_timestamp())::float8 * 1000 as gone
+              extract(epoch from gone_at - clock_timestamp())::float8 * 1000 as gone,
+              extract(epoch from keep_alive_at - clock_timestamp())::float8 * 1000 as keep_alive
             from credential where id = ${id}`)
           if (!row) return undefined
           const place = { table: 'credential', column: 'sealed', environment: environmentId, row: id }
@@ -606,6 +631,7 @@ describe('the twin and PostgreSQL', () => {
             paused: row.paused,
             goneAt: instant('gone'),
             epoch: row.db_epoch,
+            keepAliveAt: inWindow(row.keep_alive as number | null),
             access: (JSON.parse(sealed) as { access_token: string }).access_token,
             known: row.token_fp !== null,
           } satisfies Record<

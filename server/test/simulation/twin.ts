@@ -5,7 +5,7 @@
  */
 import type { Health } from '@fairlead/contract'
 import type { TokenSet } from '../../src/credential/kinds/oauth2-code.ts'
-import type { Attempt, Credential, CredentialStore, Successor } from '../../src/credential/store.ts'
+import type { Attempt, Credential, CredentialStore, Installing, Successor } from '../../src/credential/store.ts'
 import { margin, type Timing } from '../../src/credential/timing.ts'
 import type { Secret } from '../../src/lib/secret.ts'
 import type { ConnectionConfig } from '../../src/provider/endpoint.ts'
@@ -43,6 +43,7 @@ export interface Row {
   paused: boolean
   goneAt: number | null
   epoch: string | null
+  keepAliveAt: number | null
 }
 
 /** A row as a statement returns it: its instants measured from the database's now, as the SQL does. */
@@ -154,7 +155,7 @@ export class Twin {
   }
 
   /** The UPDATE of INSTALL; when it found nothing, the store looks at the row in a second statement. */
-  install(successor: Successor): boolean {
+  install(successor: Successor, { idleLimitMs }: Installing = {}): boolean {
     const now = this.#now()
     const { tokens } = successor
     const row = this.#live(successor.credentialId)
@@ -172,6 +173,8 @@ export class Twin {
       scopesGranted: tokens.scopes ?? row.scopesGranted,
       spent: false,
       suspect: false,
+      // Somewhere in the window: the row's own place in it is of no matter here.
+      ...(idleLimitMs !== undefined && { keepAliveAt: idleLimitMs === null ? null : now + idleLimitMs / 3 }),
       health: 'active',
       cause: null,
       nextTryAt: null,
@@ -303,6 +306,7 @@ export class Twin {
           ...tokenColumns,
           tokenVersion: known.tokenVersion + 1,
           grantNumber: known.grantNumber + 1,
+          keepAliveAt: null,
         })
         return known.id
       }
@@ -319,6 +323,7 @@ export class Twin {
       scopesGranted: [],
       paused: false,
       goneAt: null,
+      keepAliveAt: null,
       ...tokenColumns,
     }
     this.rows.set(id, row)
@@ -337,6 +342,7 @@ export class Twin {
       tokenFp: printOf(tokens.refreshToken),
       tokenVersion: row.tokenVersion + 1,
       grantNumber: row.grantNumber + 1,
+      keepAliveAt: null,
       obtainedAt: now,
       expiresAt: tokens.lifeMs === undefined ? null : now + tokens.lifeMs,
       epoch,

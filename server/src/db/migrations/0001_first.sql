@@ -131,12 +131,21 @@ create table credential (
   state_since timestamptz not null default clock_timestamp(),
   gone_at timestamptz,
   db_epoch text,
+  -- renewed then although nobody asks, so that an idle limit of the provider does not end it; null: nobody has decided yet, or there is none
+  keep_alive_at timestamptz,
+  -- its place among all turns, see keep_alive_moment
+  keep_alive_turn bigint not null generated always as identity,
   created_at timestamptz not null default now()
 );
 -- Waiting for a policy at the provider to be lifted; they are asked again slowly, by themselves.
 create index credential_blocked on credential (next_try_at) where health = 'blocked_by_policy' and gone_at is null;
+-- By integration, so that the backlog of one whose provider is away is not read by the others.
+create index credential_keep_alive on credential (integration_id, keep_alive_at)
+  where token_fp is not null and gone_at is null and not paused and not spent and health in ('active', 'degraded');
 create index credential_by_key on credential (sealed_key, id);
 create index credential_open_intent on credential (intent_at) where intent_claim is not null and gone_at is null;
+-- What people look for: the few that are not simply active. Among a million a list of them took 320 ms without it.
+create index credential_by_state on credential ((case when paused then 'paused' else health end)) where paused or health <> 'active';
 -- One grant has one owner of its refresh token.
 create unique index credential_one_grant on credential (integration_id, token_fp) where gone_at is null and token_fp is not null;
 create index credential_by_account on credential (account) where account is not null and gone_at is null;
@@ -163,6 +172,18 @@ create table credential_past (
 );
 create index credential_past_by_age on credential_past (replaced_at);
 create index credential_past_by_credential on credential_past (credential_id);
+
+-- The next turn of a grant that was renewed at `since`: between a tenth and six tenths of the idle limit later. Each row's turns come half the
+-- limit apart, at an offset that multiples of the golden ratio spread evenly over the rows. Drawing a moment at random after each renewal
+-- would do so once; the second round of a million grants imported together has minutes at 2.3 times the mean.
+create function keep_alive_moment(turn bigint, since timestamptz, idle_limit interval) returns timestamptz
+  language sql stable parallel safe
+  -- one expression without FROM, which PostgreSQL puts in place of the call: 1 µs instead of 20
+  as $$
+    select since + idle_limit / 10 + idle_limit / 2 * (
+      (turn * 0.6180339887498949::float8 - extract(epoch from since + idle_limit / 10)::float8 / extract(epoch from idle_limit / 2)::float8)
+      - floor(turn * 0.6180339887498949::float8 - extract(epoch from since + idle_limit / 10)::float8 / extract(epoch from idle_limit / 2)::float8))
+  $$;
 
 create table connection (
   id bigint generated always as identity primary key,
