@@ -114,10 +114,10 @@ export async function startJobs(
     async stop() {
       stopping.abort()
       pulse.stop()
-      const ended = await Promise.race([
-        Promise.all([current.stop(), running]).then(() => true),
-        clock.sleep(timing.grace).then(() => false),
-      ])
+      const late = Promise.withResolvers<false>()
+      const timer = setTimeout(() => late.resolve(false), timing.grace)
+      const ended = await Promise.race([Promise.all([current.stop(), running]).then(() => true), late.promise])
+      clearTimeout(timer)
       if (!ended) log.warn({}, 'jobs in hand did not end in time; they will be run again')
       await pulse.stopped
       await leave(db, current.id).catch(() => {})

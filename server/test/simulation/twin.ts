@@ -433,8 +433,8 @@ export function twinStore(twin: Twin, clock: Clock, timing: Timing, carry: Carry
     load: async id => open(await carry('load', () => twin.load(id))),
     claim: async (seen, claim, options) => open(await carry('claim', () => twin.claim(seen, claim, options))),
     intend: (attempt, options) => carry('intend', () => twin.intend(attempt, options)),
-    install: async successor =>
-      (await carry('install', () => twin.install(successor)))
+    install: async (successor, installing) =>
+      (await carry('install', () => twin.install(successor, installing)))
         ? 'installed'
         : carry('look', () => twin.missed(successor)),
     refuse: (attempt, cause, accessDead) => carry('refuse', () => twin.refuse(attempt, cause, accessDead)),
