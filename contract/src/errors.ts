@@ -150,6 +150,16 @@ export const errors = {
     'The connection to the provider broke before it answered. The request may have been processed.',
   ],
   upstream_timeout: [504, 'The provider did not begin to answer in time. The request may have been processed.'],
+  provider_busy: [
+    503,
+    'More calls to this host are under way than Fairlead lets wait at once. Try again after Retry-After.',
+  ],
+  provider_failing: [
+    503,
+    'This host has not answered lately and is left alone for a moment. Try again after Retry-After.',
+  ],
+  rate_limited: [429, 'The provider said that it takes no more calls for now. Try again after Retry-After.'],
+  rate_limit_reserved: [429, "What is left of the provider's daily calls is kept for calls that cannot wait."],
   egress_refused: [
     502,
     'The egress policy of this server does not allow this address. Its operator can: FAIRLEAD_EGRESS_ALLOW.',

@@ -5,6 +5,7 @@
  */
 export * from './connect-sessions.ts'
 export * from './connections.ts'
+export * from './egress.ts'
 export * from './encryption.ts'
 export * from './errors.ts'
 export * from './fields.ts'

@@ -9,6 +9,7 @@ import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { getRequestListener } from '@hono/node-server'
 import { type Callers, createCallers, secured } from './account/caller.ts'
+import { egressRoutes } from './account/egress.ts'
 import { encryptionRoutes } from './account/encryption.ts'
 import { prepareEnvironments } from './account/first-run.ts'
 import { openKeyedHash } from './account/pepper.ts'
@@ -46,6 +47,7 @@ import type { Log } from './lib/log.ts'
 import type { Secret } from './lib/secret.ts'
 import { minutes, seconds, systemClock } from './lib/time.ts'
 import { createEgress } from './net/egress.ts'
+import { exitsOf } from './net/exits.ts'
 import { loadCatalogue } from './provider/catalogue.ts'
 import { providerRoutes } from './provider/routes.ts'
 import { createProxy, isProxied } from './proxy/routes.ts'
@@ -84,7 +86,7 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     const { database, jobPool } = await openDatabase(config, log, closers)
     const { db } = database
     const keyStore = createKeyStore(db)
-    const egress = createEgress({ rules: config.egressAllow })
+    const egress = createEgress({ rules: config.egressAllow, proxies: config.egressProxies })
     closers.push(() => egress.close())
     const keys = configuredKeys(await encryptionKeys(config, database), arn => kmsKey(egress, config.aws!, arn))
     const ring = await openRing(keyStore, keys)
@@ -189,6 +191,7 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     })
     routes.route('/', encryptionRoutes({ guard, rotation }))
     routes.route('/', settingsRoutes(shared))
+    routes.route('/', egressRoutes({ guard, exits: () => exitsOf(config.egressProxies) }))
     routes.route('/', providerRoutes(shared))
     routes.route('/', integrationRoutes({ ...shared, changed, endGrants }))
     routes.route('/', connectionRoutes(shared))

@@ -6,6 +6,7 @@ import { readFileSync, statSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { Secret } from './lib/secret.ts'
 import { type EgressRules, parseEgressAllow } from './net/allow.ts'
+import { type EgressProxy, parseEgressProxies } from './net/tunnel.ts'
 import { type AwsCredentials, kmsArn } from './vault/kms.ts'
 import { kmsPrefix } from './vault/provider.ts'
 
@@ -31,6 +32,7 @@ export interface Config {
   pinnedKeys: { variable: string; key: Secret }[]
   providersPath: string | undefined
   egressAllow: EgressRules
+  egressProxies: EgressProxy[]
   logLevel: (typeof logLevels)[number]
   /** Names that look like ours and are not: most likely misspelt. Said in the log, not refused. */
   unknownVariables: string[]
@@ -56,6 +58,7 @@ const known = new Set([
   'FAIRLEAD_PROVIDERS',
   'FAIRLEAD_EGRESS_ALLOW',
   'FAIRLEAD_EGRESS_PROXY',
+  'FAIRLEAD_EGRESS_PROXY_FILE',
   'FAIRLEAD_TRUSTED_PROXIES',
 ])
 const pinnedKeyName = /^FAIRLEAD_SECRET_KEY_([A-Z0-9_]+?)(_FILE)?$/
@@ -127,8 +130,8 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   const egress = parseEgressAllow(value('FAIRLEAD_EGRESS_ALLOW') ?? '')
   faults.push(...egress.faults.map(fault => `FAIRLEAD_EGRESS_ALLOW: ${fault}`))
 
-  // Ignoring it would send provider traffic around the proxy its operator relies on.
-  if (value('FAIRLEAD_EGRESS_PROXY')) faults.push('FAIRLEAD_EGRESS_PROXY is not supported by this version.')
+  const proxies = parseEgressProxies(secret('FAIRLEAD_EGRESS_PROXY')?.reveal() ?? '')
+  faults.push(...proxies.faults.map(fault => `FAIRLEAD_EGRESS_PROXY: ${fault}`))
 
   const logLevel = (value('LOG_LEVEL') ?? 'info') as Config['logLevel']
   if (!logLevels.includes(logLevel)) faults.push(`LOG_LEVEL must be one of ${logLevels.join(', ')}.`)
@@ -146,6 +149,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     pinnedKeys,
     providersPath: providersPath && resolve(providersPath),
     egressAllow: egress.rules,
+    egressProxies: proxies.proxies,
     logLevel,
     unknownVariables,
   }

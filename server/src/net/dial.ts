@@ -14,6 +14,7 @@ import { EgressError } from '../errors.ts'
 import { singleFlight } from '../lib/single-flight.ts'
 import type { EgressRules } from './allow.ts'
 import { checkAddress, checkUrl, hostOf, isLocalhost, loopbackAddresses, portOf } from './policy.ts'
+import { type EgressProxy, proxyFor, tunnel } from './tunnel.ts'
 
 export interface Address {
   address: string
@@ -24,6 +25,8 @@ export type Lookup = (host: string) => Promise<Address[]>
 
 export interface DialOptions {
   rules: EgressRules
+  /** On the way to the hosts they name. */
+  proxies?: readonly EgressProxy[] | undefined
   /** The system's resolver unless a test brings its own. */
   lookup?: Lookup | undefined
   /** Certificate authorities to trust instead of the system's. Verification itself cannot be turned off. */
@@ -42,7 +45,7 @@ export interface Line {
 /** Opens a connection to the URL's host and port, or throws `EgressError` `refused` or `unsent`. */
 export type Dial = (url: URL) => Promise<Line>
 
-export function dialer({ rules, lookup, ca, connectTimeoutMs = 10_000 }: DialOptions): Dial {
+export function dialer({ rules, proxies = [], lookup, ca, connectTimeoutMs = 10_000 }: DialOptions): Dial {
   const resolve = lookup ?? ((host: string) => systemLookup(host, { all: true }))
   // getaddrinfo occupies a libuv thread for as long as it takes (two of four by default): a name whose servers are
   // silent must not hold one per waiting connection. The shared answer is still judged by each who asked.
@@ -75,22 +78,14 @@ export function dialer({ rules, lookup, ca, connectTimeoutMs = 10_000 }: DialOpt
       for (const { address } of addresses) refuse(checkAddress(rules, host, port, address))
       if (addresses.length === 0) throw new Error('the name has no address')
       if (expired) throw new Error('too late')
-      const judged: LookupFunction = (_host, _options, callback) => callback(null, addresses)
-      wire = connectTcp({
-        host,
-        port,
-        lookup: judged,
-        // RFC 8305 with Node's rule that an attempt is given up, not kept, when the next begins: 250 ms (the default)
-        // would lose distant servers, so each address but the last gets a second.
-        autoSelectFamily: true,
-        autoSelectFamilyAttemptTimeout: 1000,
-        noDelay: true,
-        keepAlive: true,
-        keepAliveInitialDelay: 60_000,
-      })
+      const proxy = proxyFor(proxies, host)
+      wire = proxy
+        ? await tunnel(proxy, addresses[0]!.address, port, connectTimeoutMs)
+        : directly(host, port, addresses)
       // Between one owner's listeners and the next one's nobody hears an error; unheard, it would end the process.
       wire.on('error', () => {})
-      await once(wire, 'connect')
+      if (expired) wire.destroy()
+      if (!proxy) await once(wire, 'connect')
       if (url.protocol === 'http:') return { socket: wire, wire }
       const socket = connectTls({
         socket: wire,
@@ -125,4 +120,21 @@ export function dialer({ rules, lookup, ca, connectTimeoutMs = 10_000 }: DialOpt
       clearTimeout(timer)
     }
   }
+}
+
+/** Begins to connect to one of the judged addresses. */
+function directly(host: string, port: number, addresses: Address[]): Socket {
+  const judged: LookupFunction = (_host, _options, callback) => callback(null, addresses)
+  return connectTcp({
+    host,
+    port,
+    lookup: judged,
+    // RFC 8305 with Node's rule that an attempt is given up, not kept, when the next begins: 250 ms (the default)
+    // would lose distant servers, so each address but the last gets a second.
+    autoSelectFamily: true,
+    autoSelectFamilyAttemptTimeout: 1000,
+    noDelay: true,
+    keepAlive: true,
+    keepAliveInitialDelay: 60_000,
+  })
 }

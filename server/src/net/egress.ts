@@ -6,7 +6,9 @@
  * Never here: following redirects (the answer is the caller's to judge), retrying (a refresh token is single-use), and
  * HTTP_PROXY or NO_PROXY from the environment (an Agent with its own connector does not read them).
  */
+import { subscribe } from 'node:diagnostics_channel'
 import { createRequire } from 'node:module'
+import type { Socket } from 'node:net'
 import type { Agent as AgentClass } from 'undici'
 import { EgressError } from '../errors.ts'
 import type { Egress, EgressPhase } from '../seams.ts'
@@ -31,35 +33,70 @@ export function createEgress(options: DialOptions): Egress {
     if (refusal !== undefined) throw new EgressError('refused', refusal)
   }
 
-  const dispatcher = new Agent({
-    connect: ({ protocol, host, hostname }, callback) => {
-      // undici's `servername` follows the Host header; ours follows the origin, so a header cannot choose the certificate.
-      dial(new URL(`${protocol}//${host ?? hostname}`)).then(
-        line => callback(null, line.socket),
-        (error: Error) => callback(error, null),
-      )
-    },
-    allowH2: false,
-    // One request at a time per connection: a second one behind a slow answer would share its fate.
-    pipelining: 1,
-    connections: 128,
-    // Below the idle limits usual in front of APIs (nginx 75 s, AWS ALB 60 s); a shorter `Keep-Alive: timeout` is obeyed.
-    // The ceiling on that hint keeps a moved host's old address from being used for long.
-    keepAliveTimeout: 30_000,
-    keepAliveMaxTimeout: 120_000,
-    headersTimeout: silenceMs,
-    // Between two pieces of body, not for the whole of it: a download may take hours, a dead one must end.
-    bodyTimeout: silenceMs,
-    maxHeaderSize: maxHeaderBytes,
-  })
+  const agent = (keepAliveMs: number) =>
+    new Agent({
+      connect: ({ protocol, host, hostname }, callback) => {
+        // undici's `servername` follows the Host header; ours follows the origin, so a header cannot choose the certificate.
+        dial(new URL(`${protocol}//${host ?? hostname}`)).then(
+          ({ socket }) => {
+            // First of its listeners: what follows may pass the error on as it is.
+            socket.prependListener('error', (error: BrokenError) => {
+              error.unansweredInReuse = (readBefore.get(socket) ?? 0) > 0 && readBefore.get(socket) === socket.bytesRead
+            })
+            callback(null, socket)
+          },
+          (error: Error) => callback(error, null),
+        )
+      },
+      allowH2: false,
+      // One request at a time per connection: a second one behind a slow answer would share its fate.
+      pipelining: 1,
+      connections: 1_024,
+      // A shorter `Keep-Alive: timeout` is obeyed; the ceiling keeps a moved host's old address from being used for long.
+      keepAliveTimeout: keepAliveMs,
+      keepAliveMaxTimeout: keepAliveMs,
+      headersTimeout: silenceMs,
+      // Between two pieces of body, not for the whole of it: a download may take hours, a dead one must end.
+      bodyTimeout: silenceMs,
+      maxHeaderSize: maxHeaderBytes,
+    })
+
+  // A connection may be closed at its other end in the moment it is used again. A call that may be repeated then is; for one that may
+  // not, no connection is used that idled long enough for that to happen: Node closes after 5 s, nginx after 75, AWS ALB after 60.
+  const lasting = agent(30_000)
+  const brief = agent(2_000)
 
   return {
     check,
     request: async ask => exchange(await dial(ask.url), ask, userAgent),
-    dispatcher,
-    close: () => dispatcher.close(),
+    dispatcher: {
+      dispatch: (options, handler) => (mayRepeat.test(options.method) ? lasting : brief).dispatch(options, handler),
+    },
+    close: async () => {
+      await Promise.all([lasting.close(), brief.close()])
+    },
   }
 }
+
+interface BrokenError extends NodeJS.ErrnoException {
+  unansweredInReuse?: boolean
+}
+
+/** What had been read from a connection when its latest request was written. Undici tells the socket nowhere else. */
+const readBefore = new WeakMap<Socket, number>()
+subscribe('undici:client:sendHeaders', message => {
+  const { socket } = message as { socket: Socket }
+  readBefore.set(socket, socket.bytesRead)
+})
+
+/**
+ * Whether a connection that had served before broke without a byte of an answer: most likely its other end closed it while it idled, and
+ * nothing was processed.
+ */
+export const brokeInReuse = (error: unknown): boolean => (error as BrokenError | undefined)?.unansweredInReuse === true
+
+/** Idempotent methods (RFC 9110 §9.2.2). */
+const mayRepeat = /^(?:GET|HEAD|OPTIONS|PUT|DELETE)$/
 
 /** Codes that undici or Node give only to requests that never began to be written. */
 const unsentCodes = new Set([

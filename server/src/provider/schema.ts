@@ -73,6 +73,28 @@ const tokenError = z.strictObject({
 })
 export type TokenErrorMeaning = z.infer<typeof tokenError>['means']
 
+/** Which answers are worth another attempt, and where they say when: header names, or a regular expression on a member of the body. */
+const retry = z.strictObject({
+  /** An instant: epoch seconds, epoch milliseconds, or a date. */
+  at: text.optional(),
+  /** Seconds, or a date. */
+  after: text.optional(),
+  remaining: text.optional(),
+  error_code: z.array(z.union([z.number().transform(String), z.string().regex(/^\d(\d\d|xx)(-\d{3})?$/)])).optional(),
+  in_body: z.strictObject({ path: text, value: text, strategy: z.enum(['at', 'after']) }).optional(),
+})
+
+/** Ours. What an account's calls share, and the answer's header that says how much of it is used. */
+const rateLimit = z.strictObject({
+  /** The member of connection config that names the account. */
+  account: text,
+  usage_header: text.toLowerCase(),
+  /** With the groups `used` and `limit`. */
+  usage_pattern: text,
+  /** Kept for calls that cannot wait: those that say `Fairlead-Priority: background` are refused beyond it. */
+  reserve_percent: z.number().min(0).max(100).default(10),
+})
+
 const proxy = z.strictObject({
   base_url: text.optional(),
   headers: scalarMap.optional(),
@@ -81,7 +103,7 @@ const proxy = z.strictObject({
   connection_config: z.unknown().optional(),
   decompress: z.boolean().optional(),
   forward_headers_on_redirect: z.boolean().optional(),
-  retry: z.unknown().optional(),
+  retry: retry.optional(),
   paginate: z.unknown().optional(),
   verification: z.unknown().optional(),
 })
@@ -201,6 +223,7 @@ export const providerDefinition = z.strictObject({
   keep_alive_at_once: z.number().int().positive().optional(),
   expired_token: z.array(expiredToken).optional(),
   token_errors: z.array(tokenError).optional(),
+  rate_limit: rateLimit.optional(),
 })
 
 export type ProviderDefinition = z.infer<typeof providerDefinition>

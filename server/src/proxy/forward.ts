@@ -31,14 +31,14 @@ export interface Held {
 const maxHeld = 64 * 1024
 
 /**
- * Sends `ask` and streams the answer to `res`; resolves when all of it is through. When `holds(status)`, a short answer is not sent
- * but returned, for the caller to judge. Throws a Failure while nothing has been answered; later the response is cut instead.
+ * Sends `ask` and streams the answer to `res`; resolves when all of it is through. When `holds` says so, a short answer is not sent but
+ * returned, for the caller to judge. Throws a Failure while nothing has been answered; later the response is cut instead.
  */
 export function forward(
   egress: Egress,
   ask: Ask,
   res: ServerResponse,
-  holds: (status: number) => boolean,
+  holds: (status: number, headers: Held['headers']) => boolean,
 ): Promise<Held | undefined> {
   return new Promise((resolve, reject) => {
     let controller: Dispatcher.DispatchController | undefined
@@ -92,7 +92,7 @@ export function forward(
         },
         onResponseStart(_c, status, headers, statusText) {
           if (status < 200) return
-          if (holds(status)) held = { status, headers, statusText: statusText ?? '', body: Buffer.alloc(0) }
+          if (holds(status, headers)) held = { status, headers, statusText: statusText ?? '', body: Buffer.alloc(0) }
           else begin(status, headers, statusText ?? '')
         },
         onResponseData(_c, chunk) {

@@ -9,21 +9,32 @@ import { PassThrough } from 'node:stream'
 import { bearerToken, type Callers, hasScope, type KeyCaller } from '../account/caller.ts'
 import type { Connections, Live } from '../connection/live.ts'
 import type { Credentials } from '../credential/fresh.ts'
+import type { Credential } from '../credential/store.ts'
 import { Failure } from '../errors.ts'
 import { asFailure, envelope, errorHeader } from '../http/api.ts'
 import type { Log } from '../lib/log.ts'
-import type { Egress } from '../seams.ts'
+import { brokeInReuse } from '../net/egress.ts'
+import type { Clock, Egress } from '../seams.ts'
 import { mayMeanExpired, meansExpired } from './expiry.ts'
-import { type Ask, forward, sendHeld } from './forward.ts'
+import { type Ask, forward, type Held, sendHeld } from './forward.ts'
 import { refuseConflicts, upstreamHeaders } from './headers.ts'
+import { createLanes, type Lane, type Lanes } from './lanes.ts'
+import { createLimits, type Limits } from './limits.ts'
+import { type RetryRules, retryRules, waitBefore } from './retry.ts'
 import { type Target, targetOf } from './target.ts'
 
-interface Deps {
+interface Given {
   callers: Callers
   connections: Connections
   credentials: Credentials
   egress: Egress
+  clock: Clock
   log: Log
+}
+
+interface Deps extends Given {
+  lanes: Lanes
+  limits: Limits
 }
 
 /** Bodies up to this size are kept until the answer is in, so that a call whose token had ended can be sent again. */
@@ -34,7 +45,8 @@ const shortestKey = 32
 
 export const isProxied = (url: string): boolean => url.startsWith('/proxy/') || url.startsWith('/via/')
 
-export function createProxy(deps: Deps): (req: IncomingMessage, res: ServerResponse) => Promise<void> {
+export function createProxy(given: Given): (req: IncomingMessage, res: ServerResponse) => Promise<void> {
+  const deps = { ...given, lanes: createLanes(given.clock), limits: createLimits(given.clock) }
   const renewedBlind = new Map<string, number>()
   return async (req, res) => {
     try {
@@ -82,39 +94,122 @@ async function proxied(
 
   const live = await freshLive(deps, caller, named)
   const target = targetOf(live, named.rest)
-  const body = await bodyOf(req)
-  const ask = (by: Live, at: Target): Ask => ({
-    method,
-    target: at,
-    headers: upstreamHeaders(by, req.rawHeaders, req.headers.connection, named.key),
-    body,
-  })
-  const holds = (status: number) => mayMeanExpired(live, status)
-
-  const first = await forward(deps.egress, ask(live, target), res, holds)
-  if (!first || !meansExpired(live, first)) {
-    renewedBlind.delete(live.credential.id)
-    return first && sendHeld(first, res)
+  const rules = retryRules(live.provider, method, req.headers)
+  deps.limits.check(live, target.path, isBackground(req))
+  const lane = deps.lanes.enter(target.origin)
+  try {
+    const body = await bodyOf(req)
+    await answered(deps, renewedBlind, { req, method, named, live, target, body, rules, lane }, res)
+  } finally {
+    lane.leave()
   }
+}
 
-  if (renewedBlind.get(live.credential.id) === live.credential.tokenVersion) deps.credentials.distrust(live.credential)
-  // The refresh is worth its while even when this call cannot be sent again: the next one will work.
-  const renewal = deps.credentials.renewed(live.holder, live.credential).catch((error: unknown) => {
-    deps.log.warn({ credential: live.credential.id, reason: String(error) }, 'could not renew an ended token')
+interface Call {
+  req: IncomingMessage
+  method: string
+  named: Named
+  live: Live
+  target: Target
+  body: Ask['body']
+  rules: RetryRules
+  lane: Lane
+}
+
+/** One attempt after the other until one of them is the answer. Nearly every call needs one. */
+async function answered(deps: Deps, renewedBlind: Map<string, number>, call: Call, res: ServerResponse): Promise<void> {
+  const { body, rules, lane } = call
+  const isKept = body === null || Buffer.isBuffer(body)
+  let { live, target } = call
+  let isRenewed = false
+  let retries = 0
+  // A connection kept open may have been closed at its other end in the moment it was used again: once, that is no failure.
+  let mayForgive = isKept && rules.repeatable
+  for (;;) {
+    const mayRetry = isKept && retries < rules.max
+    const outcome = await attempt(deps, call, live, target, res, mayRetry)
+    if (outcome instanceof Failure) {
+      if (mayForgive && outcome.code === 'upstream_failed' && brokeInReuse(outcome.cause)) {
+        mayForgive = false
+        continue
+      }
+    } else if (outcome && meansExpired(live, outcome)) {
+      if (isRenewed) deps.credentials.distrust(live.credential)
+      const credential = isRenewed ? undefined : await renewed(deps, renewedBlind, live, isKept)
+      if (!credential) return sendHeld(outcome, res)
+      isRenewed = true
+      live = { ...live, credential }
+      // A new instance_url moves the call with it.
+      target = targetOf(live, call.named.rest)
+      continue
+    } else {
+      renewedBlind.delete(live.credential.id)
+      if (!outcome) return
+    }
+
+    const wait =
+      mayRetry && rules.worth(outcome) ? waitBefore(retries + 1, live.provider, outcome, deps.clock.wall()) : undefined
+    if (wait === undefined || !lane.mayRepeat()) {
+      if (outcome instanceof Failure) throw outcome
+      return sendHeld(outcome, res)
+    }
+    retries++
+    await deps.clock.sleep(wait)
+    if (res.destroyed) return
+  }
+}
+
+/** Undefined: the answer went through. A short answer that may not be the last word is handed back, and so is a failure to get one. */
+async function attempt(
+  { egress, limits }: Deps,
+  { req, method, named, body, rules, lane }: Call,
+  live: Live,
+  target: Target,
+  res: ServerResponse,
+  mayRetry: boolean,
+): Promise<Held | Failure | undefined> {
+  const headers = upstreamHeaders(live, req.rawHeaders, req.headers.connection, named.key)
+  const holds = (status: number, answer: Held['headers']): boolean => {
+    lane.answered()
+    limits.learn(live, target.path, status, answer)
+    return mayMeanExpired(live, status) || (mayRetry && rules.status(status))
+  }
+  try {
+    return await forward(egress, { method, target, headers, body }, res, holds)
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error
+    if (error.code !== 'egress_refused' && !res.destroyed) lane.failed()
+    return error
+  }
+}
+
+/**
+ * A newer credential for the next attempt. The refresh is worth its while even when this call cannot be sent again: the next one will
+ * work. Then nobody waits for it, and until a call has shown that the new token works it is not renewed blindly once more.
+ */
+async function renewed(
+  { credentials, log }: Deps,
+  renewedBlind: Map<string, number>,
+  { holder, credential }: Live,
+  isKept: boolean,
+): Promise<Credential | undefined> {
+  if (renewedBlind.get(credential.id) === credential.tokenVersion) credentials.distrust(credential)
+  const renewal = credentials.renewed(holder, credential).catch((error: unknown) => {
+    log.warn({ credential: credential.id, reason: String(error) }, 'could not renew an ended token')
     return undefined
   })
-  if (body !== null && !Buffer.isBuffer(body)) {
-    void renewal.then(newer => newer && renewedBlind.set(newer.id, newer.tokenVersion))
-    return sendHeld(first, res)
-  }
-  const credential = await renewal
-  if (!credential) return sendHeld(first, res)
-  const newer = { ...live, credential }
-  // A new instance_url moves the call with it.
-  const second = await forward(deps.egress, ask(newer, targetOf(newer, named.rest)), res, holds)
-  if (!second) return
-  if (meansExpired(newer, second)) deps.credentials.distrust(credential)
-  sendHeld(second, res)
+  if (isKept) return renewal
+  void renewal.then(newer => newer && renewedBlind.set(newer.id, newer.tokenVersion))
+  return undefined
+}
+
+function isBackground({ headers }: IncomingMessage): boolean {
+  const priority = headers['fairlead-priority']
+  if (priority !== undefined && priority !== 'background' && priority !== 'interactive')
+    throw new Failure('invalid_headers', {
+      issues: [{ code: 'custom', message: 'Must be "interactive" or "background".', path: ['fairlead-priority'] }],
+    })
+  return priority === 'background'
 }
 
 /** Only clear-text HTTP/2 may be ignored (RFC 9110 §7.8): Java's client offers it with every first request and expects no answer. */

@@ -40,6 +40,7 @@ test('without any variable: loopback, port 3003, the embedded database', () => {
     pinnedKeys: [],
     providersPath: undefined,
     egressAllow: [],
+    egressProxies: [],
     logLevel: 'info',
     unknownVariables: [],
   })
@@ -100,6 +101,7 @@ test('what is given is taken, trimmed', () => {
     dataDir: folder,
     providersPath: folder,
     logLevel: 'debug',
+    egressProxies: [],
     aws: undefined,
     unknownVariables: [],
   })
@@ -204,8 +206,8 @@ const faults: [string, NodeJS.ProcessEnv, RegExp][] = [
   ['egress to anything', { FAIRLEAD_EGRESS_ALLOW: '*' }, /^FAIRLEAD_EGRESS_ALLOW: "\*"/],
   [
     'an egress proxy',
-    { FAIRLEAD_EGRESS_PROXY: 'http://u:canary-password@proxy' },
-    /^FAIRLEAD_EGRESS_PROXY is not supp/,
+    { FAIRLEAD_EGRESS_PROXY: 'https://u:canary-password@proxy' },
+    /^FAIRLEAD_EGRESS_PROXY: entry 1 is not a proxy/,
   ],
   ['an unknown level', { LOG_LEVEL: 'loud' }, /^LOG_LEVEL must be one of trace, debug/],
 ]
@@ -226,7 +228,7 @@ test('all faults are reported at once', () => {
     FAIRLEAD_SECRET_KEY_DEV: 'short',
     FAIRLEAD_PROVIDERS: join(folder, 'nowhere'),
     FAIRLEAD_EGRESS_ALLOW: '*,https://acme.com',
-    FAIRLEAD_EGRESS_PROXY: 'http://proxy',
+    FAIRLEAD_EGRESS_PROXY: 'proxy:3128',
     LOG_LEVEL: 'loud',
   })
   assert.deepEqual(

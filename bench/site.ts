@@ -1,0 +1,74 @@
+/** A server of ours with one connection made through the real OAuth flow, whose API is `upstream`. */
+import { randomUUID } from 'node:crypto'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { startSimulator } from '@fairlead/salesforce-simulator'
+import { walkConsent } from '../demo/consent.ts'
+import { sandboxOverlay } from '../demo/overlay.ts'
+import { freePort, type Process, start } from './processes.ts'
+
+export interface Site {
+  url: string
+  key: string
+  connectionId: string
+  server: Process
+  stop(): Promise<void>
+}
+
+export async function openSite(upstream: string): Promise<Site> {
+  const port = await freePort()
+  const url = `http://127.0.0.1:${port}`
+  const key = randomUUID()
+  const folder = mkdtempSync(join(tmpdir(), 'fairlead-bench-'))
+  const simulator = await startSimulator({ autoApprove: true, callbacks: [`${url}/oauth/callback`] })
+  const providers = join(folder, 'providers.yaml')
+  writeFileSync(
+    providers,
+    `${sandboxOverlay(simulator.base('test'), ['127.0.0.1'])}  proxy: { base_url: '${upstream}' }\n`,
+  )
+  const server = await start(
+    process.execPath,
+    [
+      ...(process.env.PROF ? ['--cpu-prof', '--cpu-prof-dir=/tmp/prof', '--cpu-prof-interval', '200'] : []),
+      join(import.meta.dirname, '../server/src/main.ts'),
+    ],
+    port,
+    {
+      PATH: process.env.PATH,
+      PORT: String(port),
+      FAIRLEAD_URL: url,
+      FAIRLEAD_DATA_DIR: folder,
+      FAIRLEAD_SECRET_KEY_DEV: key,
+      FAIRLEAD_PROVIDERS: providers,
+      FAIRLEAD_EGRESS_ALLOW: '127.0.0.1',
+      LOG_LEVEL: 'warn',
+    },
+  )
+  const call = async (method: string, path: string, body?: unknown) => {
+    const answer = await fetch(`${url}${path}`, {
+      method,
+      headers: { Authorization: `Bearer ${key}`, 'Content-Type': 'application/json' },
+      ...(body !== undefined && { body: JSON.stringify(body) }),
+    })
+    if (!answer.ok) throw new Error(`${method} ${path} answered ${answer.status}: ${await answer.text()}`)
+    return (await answer.json()) as { data: { token: string }; connections: { connection_id: string }[] }
+  }
+  const { clientId, clientSecret } = simulator.app('acme--uat')
+  const credentials = { type: 'OAUTH2', client_id: clientId, client_secret: clientSecret }
+  await call('POST', '/integrations', { provider: 'salesforce-sandbox', unique_key: 'sf', credentials })
+  const session = await call('POST', '/connect/sessions', { end_user: { id: 'ada' } })
+  await walkConsent(`${url}/oauth/connect/sf?connect_session_token=${session.data.token}`)
+  const { connections } = await call('GET', '/connections')
+  return {
+    url,
+    key,
+    connectionId: connections[0]!.connection_id,
+    server,
+    async stop() {
+      await server.stop()
+      await simulator.close()
+      rmSync(folder, { recursive: true })
+    },
+  }
+}
