@@ -1,6 +1,8 @@
 /** Every command against a real server around the Salesforce simulator: what a person reads, what a script reads, what must not be printed. */
 import assert from 'node:assert/strict'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -247,6 +249,44 @@ test('providers, encryption and status', async t => {
   assert.match(json.version, /^\d+\.\d+\.\d+$/)
   assert.deepEqual(json.connections, { active: 1, degraded: 0, needs_reauth: 0, blocked_by_policy: 0, paused: 1 })
   assert.match(done(await cli('status')).out, /^Ready +yes\nactive +1$/m)
+})
+
+test('settings and webhooks', async t => {
+  const [, cli] = await open(t)
+  const received: string[] = []
+  const receiver = createServer((req, res) => {
+    received.push(req.headers['webhook-id'] as string)
+    res.writeHead(received.length === 1 ? 410 : 204).end()
+  })
+  await new Promise<void>(resolve => receiver.listen(0, '127.0.0.1', resolve))
+  t.after(async () => {
+    receiver.closeAllConnections()
+    await new Promise(resolve => receiver.close(resolve))
+  })
+  const url = `http://127.0.0.1:${(receiver.address() as AddressInfo).port}/hook`
+  fails(await cli('webhooks test'), 1, /\(webhook_url_missing\)/)
+  assert.match(done(await cli('settings get')).out, /^webhook_url +–$/m)
+  const changed = done(await cli(`settings set webhook_url=${url} on_connection_lifecycle=false`))
+  assert.match(changed.out, /^shown once +\S{20,}$/m)
+  const now = done(await cli('settings get --json')).json
+  assert.deepEqual([now.webhook_url, now.on_connection_lifecycle, now.signing_keys.length], [url, false, 1])
+  assert.equal('webhook_signing_key' in now, false)
+  assert.doesNotMatch(done(await cli('settings get')).out, /shown once/)
+  fails(await cli('settings set webhook_url'), 2, /write it as name=value/)
+  fails(await cli('settings set nothing=1'), 1, /\(invalid_body\)/)
+
+  assert.match(done(await cli('webhooks test')).out, /webhook\.test/)
+  await until(() => received.length > 0)
+  const first = async () => done(await cli('webhooks deliveries --event webhook.test --json')).json[0]
+  await until(async () => (await first()).attempts > 0)
+  const { id, event } = await first()
+  assert.match(done(await cli(`webhooks replay ${id}`)).out, new RegExp(`^${id} +webhook.test`, 'm'))
+  await until(async () => (await first()).state === 'delivered')
+  assert.deepEqual(received, [event.id, event.id])
+  assert.equal(done(await cli('webhooks replay --since 2026-01-01T00:00:00Z')).out, '0 on their way.\n')
+  assert.equal(done(await cli('webhooks deliveries --state failed')).out, 'There are no deliveries.\n')
+  fails(await cli('webhooks replay'), 2, /the id of a delivery, or --since/)
+  fails(await cli('webhooks replay --since yesterday'), 1, /\(invalid_body\)/)
 })
 
 test('names of end users do not drive the terminal', async t => {

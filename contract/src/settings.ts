@@ -82,6 +82,7 @@ const newKey = z
 const settingsView = z
   .object({ ...decided, signing_keys: z.array(signingKey), webhook_signing_key: newKey.optional() })
   .openapi('EnvironmentSettings')
+export type SettingsView = z.infer<typeof settingsView>
 
 export const getSettings = createRoute({
   method: 'get',

@@ -6,7 +6,9 @@ import { encryption } from './encryption.ts'
 import { integrations } from './integrations.ts'
 import { providers } from './providers.ts'
 import { revocations } from './revocations.ts'
+import { settings } from './settings.ts'
 import { status } from './status.ts'
+import { webhooks } from './webhooks.ts'
 
 export const commands: Command[] = [
   ...status,
@@ -15,5 +17,7 @@ export const commands: Command[] = [
   ...revocations,
   ...integrations,
   ...providers,
+  ...settings,
+  ...webhooks,
   ...encryption,
 ]
