@@ -27,24 +27,16 @@ export async function openSite(upstream: string): Promise<Site> {
     providers,
     `${sandboxOverlay(simulator.base('test'), ['127.0.0.1'])}  proxy: { base_url: '${upstream}' }\n`,
   )
-  const server = await start(
-    process.execPath,
-    [
-      ...(process.env.PROF ? ['--cpu-prof', '--cpu-prof-dir=/tmp/prof', '--cpu-prof-interval', '200'] : []),
-      join(import.meta.dirname, '../server/src/main.ts'),
-    ],
-    port,
-    {
-      PATH: process.env.PATH,
-      PORT: String(port),
-      FAIRLEAD_URL: url,
-      FAIRLEAD_DATA_DIR: folder,
-      FAIRLEAD_SECRET_KEY_DEV: key,
-      FAIRLEAD_PROVIDERS: providers,
-      FAIRLEAD_EGRESS_ALLOW: '127.0.0.1',
-      LOG_LEVEL: 'warn',
-    },
-  )
+  const server = await start(process.execPath, [join(import.meta.dirname, '../server/src/main.ts')], port, {
+    PATH: process.env.PATH,
+    PORT: String(port),
+    FAIRLEAD_URL: url,
+    FAIRLEAD_DATA_DIR: folder,
+    FAIRLEAD_SECRET_KEY_DEV: key,
+    FAIRLEAD_PROVIDERS: providers,
+    FAIRLEAD_EGRESS_ALLOW: '127.0.0.1',
+    LOG_LEVEL: 'warn',
+  })
   const call = async (method: string, path: string, body?: unknown) => {
     const answer = await fetch(`${url}${path}`, {
       method,
