@@ -2,10 +2,10 @@
  * Who is calling. This room owns environments and API keys; it turns a presented key into a caller and refuses what lacks a scope.
  * No URLs of its own yet. Called by every room with routes (through `secured`) and by the proxy (through `callerByKey`).
  */
+import { hash } from 'node:crypto'
 import type { MiddlewareHandler } from 'hono'
 import { Failure } from '../errors.ts'
 import { createCache } from '../lib/cache.ts'
-import { sha256 } from '../lib/id.ts'
 import { minutes } from '../lib/time.ts'
 import type { Db } from '../seams.ts'
 import type { KeyedHash } from './pepper.ts'
@@ -46,11 +46,12 @@ interface Deps {
 }
 
 export function createCallers({ db, keyedHash, findSession }: Deps): Callers {
-  // Keyed by SHA-256 (1 µs) so that neither the key nor the 33 µs keyed hash is on the path of a known caller.
+  // Keyed by SHA-256 (0.7 µs as text, 2.3 by way of a Buffer) so that neither the key nor the 33 µs keyed hash is on the path of a known
+  // caller.
   const known = createCache<KeyCaller>({ max: 10_000, maxAgeMs: minutes(1) })
   return {
     async byKey(presented) {
-      const digest = sha256(presented).toString('base64')
+      const digest = hash('sha256', presented, 'base64')
       const cached = known.get(digest)
       if (cached) return cached
       const row = await findKey(db, keyedHash(presented))

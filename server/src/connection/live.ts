@@ -49,7 +49,7 @@ interface Deps extends StoreDeps {
 }
 
 export function createConnections(deps: Deps): Connections {
-  const cache = createCache<Live>({ max: 10_000, maxAgeMs: minutes(1) })
+  const cache = createCache<Live>({ max: 20_000, maxAgeMs: minutes(1) })
   // Counts what was forgotten: a row read before that may be the very one that changed, so it is used once and not kept.
   let forgotten = 0
   const forget = (matches: (live: Live) => boolean) => {

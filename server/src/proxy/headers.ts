@@ -187,7 +187,8 @@ export function downstreamTrailers(trailers: Received): [string, string][] {
 }
 
 function endToEnd(headers: Received): string[] {
-  const dropped = namedByConnection([headers.connection].flat().join(',') || undefined)
+  const { connection } = headers
+  const dropped = namedByConnection(Array.isArray(connection) ? connection.join(',') : connection)
   const out: string[] = []
   // undici gives the names in lower case.
   for (const [name, value] of Object.entries(headers)) {

@@ -11,6 +11,8 @@ import { untilInstant, waitOf } from './retry.ts'
 
 type Headers = Record<string, string | string[] | undefined>
 
+const first = (value: string | string[] | undefined): string | undefined => (Array.isArray(value) ? value[0] : value)
+
 export interface Limits {
   /** Throws `rate_limited` while the provider wants no call, `rate_limit_reserved` when only `background` is refused. */
   check(live: Live, path: string, background: boolean): void
@@ -52,8 +54,8 @@ export function createLimits(clock: Clock): Limits {
 
     learn(live, path, status, headers) {
       const rule = live.provider.rate_limit
-      const told = rule && [headers[rule.usage_header]].flat()[0]
-      const { used, limit } = (told && new RegExp(rule.usage_pattern).exec(told)?.groups) || {}
+      const told = rule && first(headers[rule.usage_header])
+      const { used, limit } = (told && patternOf(rule).exec(told)?.groups) || {}
       if (used !== undefined && limit !== undefined)
         usage.set(accountOf(live), { used: Number(used), limit: Number(limit) })
 
@@ -66,6 +68,16 @@ export function createLimits(clock: Clock): Limits {
   }
 }
 
+type Rule = NonNullable<Live['provider']['rate_limit']>
+const patterns = new WeakMap<Rule, RegExp>()
+
+/** Compiled once: it is asked of every answer. */
+function patternOf(rule: Rule): RegExp {
+  const pattern = patterns.get(rule) ?? new RegExp(rule.usage_pattern)
+  patterns.set(rule, pattern)
+  return pattern
+}
+
 /** Connections of one account at the provider share its limits. */
 function accountOf({ provider, credential }: Live): string {
   const account = credential.config[provider.rate_limit?.account ?? '']
@@ -74,14 +86,13 @@ function accountOf({ provider, credential }: Live): string {
 
 /** Milliseconds for which the provider wants no more: `Retry-After` of a 429, or nothing remaining of a window that says when it ends. */
 function refusedFor(status: number, headers: Headers, now: number): number | undefined {
-  const header = (name: string) => [headers[name]].flat()[0]
   if (status === 429) {
-    const after = header('retry-after')
+    const after = first(headers['retry-after'])
     if (after !== undefined) return waitOf(after, now)
   }
-  const remaining = header('ratelimit-remaining') ?? header('x-ratelimit-remaining')
+  const remaining = first(headers['ratelimit-remaining'] ?? headers['x-ratelimit-remaining'])
   if (remaining === undefined || Number(remaining) > 0) return undefined
-  const reset = header('ratelimit-reset') ?? header('x-ratelimit-reset')
+  const reset = first(headers['ratelimit-reset'] ?? headers['x-ratelimit-reset'])
   if (reset === undefined) return undefined
   // Seconds to go, or an instant: nobody's window is three years long.
   return Number(reset) < 1e8 ? seconds(Number(reset)) : untilInstant(reset, now)
