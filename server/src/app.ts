@@ -143,7 +143,7 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
         await retireLate(db, stores, holder, late)
         revocations.kick()
       },
-      onRenewed: connections.renewed,
+      onRenewed: credential => connections.forgetCredential(credential.id),
       holderOf: async id => {
         const integration = await findIntegrationById(stores, id)
         return integration && holderOf(catalogue, integration).holder

@@ -30,7 +30,8 @@ export interface SessionCaller {
 export type Caller = KeyCaller | SessionCaller
 
 export interface Callers {
-  byKey(presented: string): Promise<KeyCaller>
+  /** Without a promise when it is in memory: on the proxy's path each promise made and awaited costs three turns of the microtask queue. */
+  byKey(presented: string): KeyCaller | Promise<KeyCaller>
   bySessionToken(presented: string): Promise<SessionCaller>
   forget(): void
 }
@@ -49,17 +50,19 @@ export function createCallers({ db, keyedHash, findSession }: Deps): Callers {
   // Keyed by SHA-256 (0.7 µs as text, 2.3 by way of a Buffer) so that neither the key nor the 33 µs keyed hash is on the path of a known
   // caller.
   const known = createCache<KeyCaller>({ max: 10_000, maxAgeMs: minutes(1) })
+  async function find(presented: string, digest: string): Promise<KeyCaller> {
+    const row = await findKey(db, keyedHash(presented))
+    if (!row) throw new Failure(uuid.test(presented) ? 'unknown_account' : 'invalid_secret_key_format')
+    const environment = { id: row.environment_id, name: row.name, uuid: row.uuid }
+    const caller: KeyCaller = { kind: 'key', environment, keyId: row.key_id, scopes: row.scopes }
+    known.set(digest, caller)
+    return caller
+  }
+
   return {
-    async byKey(presented) {
+    byKey(presented) {
       const digest = hash('sha256', presented, 'base64')
-      const cached = known.get(digest)
-      if (cached) return cached
-      const row = await findKey(db, keyedHash(presented))
-      if (!row) throw new Failure(uuid.test(presented) ? 'unknown_account' : 'invalid_secret_key_format')
-      const environment = { id: row.environment_id, name: row.name, uuid: row.uuid }
-      const caller: KeyCaller = { kind: 'key', environment, keyId: row.key_id, scopes: row.scopes }
-      known.set(digest, caller)
-      return caller
+      return known.get(digest) ?? find(presented, digest)
     },
 
     async bySessionToken(presented) {

@@ -28,40 +28,66 @@ export interface Live {
 }
 
 export interface Connections {
-  /** From memory when it is there. Throws `unknown_provider_config`, or `missing` for an id that does not exist. */
+  /** Without a promise when it is in memory. Throws `unknown_provider_config`, or `missing` for an id that does not exist. */
   live(
     environmentId: number,
     integrationKey: string,
     connectionId: string,
     missing: 'not_found' | 'unknown_connection',
-  ): Promise<Live>
+  ): Live | Promise<Live>
   /** Its credentials were handed out: when, for the wire's `last_fetched_at`. */
   fetched(live: Live): Date
-  /** A credential was renewed here: later calls use it at once. */
-  renewed(credential: Credential): void
   forgetCredential(credentialId: string): void
   forgetEnvironment(environmentId: number): void
   forgetAll(): void
 }
+
+interface Kept {
+  live: Live
+  /** How much had been forgotten when it began to be read. */
+  turn: number
+}
+
+/** The backstop for a notification that never arrived. */
+const maxAgeMs = minutes(1)
 
 interface Deps extends StoreDeps {
   catalogue: Catalogue
 }
 
 export function createConnections(deps: Deps): Connections {
-  const cache = createCache<Live>({ max: 20_000, maxAgeMs: minutes(1) })
-  // Counts what was forgotten: a row read before that may be the very one that changed, so it is used once and not kept.
-  let forgotten = 0
-  const forget = (matches: (live: Live) => boolean) => {
-    forgotten++
-    cache.deleteWhere(matches)
+  const cache = createCache<Kept>({ max: 20_000, maxAgeMs })
+  // Forgetting writes down when, instead of looking through all that is kept: a large installation renews hundreds of tokens a second, and
+  // every process hears of each. What was read before that may be the very thing that changed, so it is used once and not again.
+  let turn = 0
+  let everything = 0
+  let recently = new Map<string, number>()
+  let earlier = new Map<string, number>()
+  let since = performance.now()
+  const forget = (what: string) => {
+    if (performance.now() - since > 2 * maxAgeMs) {
+      // What is kept, and what is just being read, is younger than the notes thrown away here.
+      earlier = recently
+      recently = new Map()
+      since = performance.now()
+    }
+    recently.set(what, ++turn)
+  }
+  const forgotten = (what: string): number => recently.get(what) ?? earlier.get(what) ?? 0
+  const isCurrent = ({ live, turn: read }: Kept): boolean =>
+    read >= everything &&
+    read >= forgotten(live.credential.id) &&
+    read >= forgotten(environmentName(live.connection.environmentId))
+  const kept = (name: string): Live | undefined => {
+    const found = cache.get(name)
+    return found && isCurrent(found) ? found.live : undefined
   }
 
   const oneAtATime = singleFlight<Live | 'no integration' | 'no connection'>()
   const markedRecently = createCache<true>({ max: 10_000, maxAgeMs: minutes(1) })
 
   async function read(environmentId: number, integrationKey: string, connectionId: string) {
-    const before = forgotten
+    const before = turn
     const integration = await findIntegration(deps, environmentId, integrationKey)
     if (!integration) return 'no integration'
     const connection = await findConnection(deps.db, integration.id, connectionId)
@@ -71,22 +97,29 @@ export function createConnections(deps: Deps): Connections {
     const account = provider.grants_per_user === undefined ? null : accountOf(provider, credential.config)
     const grants = account === null ? 0 : await countGrants(deps.db, integration.id, account)
     const live = { connection, integration, provider, holder, credential, grants }
-    if (forgotten === before) cache.set(nameOf(environmentId, integrationKey, connectionId), live)
+    cache.set(nameOf(environmentId, integrationKey, connectionId), { live, turn: before })
+    return live
+  }
+
+  async function find(
+    environmentId: number,
+    integrationKey: string,
+    connectionId: string,
+    missing: 'not_found' | 'unknown_connection',
+  ): Promise<Live> {
+    // Two hundred callers of a connection that was just forgotten read it once. Those who come after a change read again.
+    const name = `${turn}\n${nameOf(environmentId, integrationKey, connectionId)}`
+    const live = await oneAtATime(name, () => read(environmentId, integrationKey, connectionId))
+    if (live === 'no integration') throw new Failure('unknown_provider_config')
+    if (live === 'no connection')
+      throw new Failure(missing, { message: 'No connection with this id exists on this integration.' })
     return live
   }
 
   return {
-    async live(environmentId, integrationKey, connectionId, missing) {
-      const name = nameOf(environmentId, integrationKey, connectionId)
-      // Two hundred callers of a connection that was just forgotten read it once. Those who come after a change read again.
-      const live =
-        cache.get(name) ??
-        (await oneAtATime(`${forgotten}\n${name}`, () => read(environmentId, integrationKey, connectionId)))
-      if (live === 'no integration') throw new Failure('unknown_provider_config')
-      if (live === 'no connection')
-        throw new Failure(missing, { message: 'No connection with this id exists on this integration.' })
-      return live
-    },
+    live: (environmentId, integrationKey, connectionId, missing) =>
+      kept(nameOf(environmentId, integrationKey, connectionId)) ??
+      find(environmentId, integrationKey, connectionId, missing),
 
     fetched({ connection }) {
       connection.lastFetchedAt = new Date()
@@ -98,14 +131,15 @@ export function createConnections(deps: Deps): Connections {
       return connection.lastFetchedAt
     },
 
-    renewed: credential =>
-      forget(live => live.credential.id === credential.id && live.credential.tokenVersion < credential.tokenVersion),
-    forgetCredential: credentialId => forget(live => live.credential.id === credentialId),
-    forgetEnvironment: environmentId => forget(live => live.connection.environmentId === environmentId),
-    forgetAll: () => forget(() => true),
+    forgetCredential: forget,
+    forgetEnvironment: environmentId => forget(environmentName(environmentId)),
+    forgetAll: () => {
+      everything = ++turn
+    },
   }
 }
 
+const environmentName = (id: number): string => `environment ${id}`
 const nameOf = (environmentId: number, integrationKey: string, connectionId: string): string =>
   `${environmentId}\n${integrationKey}\n${connectionId}`
 

@@ -20,8 +20,9 @@ export function listen(
   handler: (req: IncomingMessage, res: ServerResponse) => void,
   { host, port }: { host: string; port: number },
 ): Promise<Listening> {
-  /** Answers under way, by connection. */
-  const inFlight = new Map<Duplex, Set<ServerResponse>>()
+  /** Answers under way, by connection; a set is made once for each. */
+  const answersOn = new WeakMap<Duplex, Set<ServerResponse>>()
+  let underWay = 0
   /** Connections that are done but for a body nobody wants: some callers never finish sending one once they have their answer. */
   const unfinished = new Set<Duplex>()
   let stopping = false
@@ -37,16 +38,21 @@ export function listen(
     },
     (req, res) => {
       const { socket } = req
-      const answers = inFlight.get(socket) ?? new Set()
-      inFlight.set(socket, answers.add(res))
-      res.once('close', () => {
+      let answers = answersOn.get(socket)
+      if (!answers) {
+        answers = new Set()
+        answersOn.set(socket, answers)
+      }
+      answers.add(res)
+      underWay++
+      res.on('close', () => {
         answers.delete(res)
-        if (answers.size === 0) inFlight.delete(socket)
+        underWay--
         if (!req.complete && !socket.destroyed) {
           unfinished.add(socket)
           req.once('close', () => unfinished.delete(socket))
         }
-        if (inFlight.size === 0) idle()
+        if (underWay === 0) idle()
       })
       if (stopping) res.shouldKeepAlive = false
       handler(req, res)
@@ -54,7 +60,7 @@ export function listen(
   )
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
     // Only the request that cannot be read may be answered so: not one before it that is still being served.
-    const misplaced = [...(inFlight.get(socket) ?? [])].some(res => res.headersSent || res.req.complete)
+    const misplaced = [...(answersOn.get(socket) ?? [])].some(res => res.headersSent || res.req.complete)
     if (!socket.writable || misplaced) return void socket.destroy()
     socket.end(unreadable(error.code), () => socket.destroy())
   })
@@ -63,7 +69,7 @@ export function listen(
   async function drain(graceMs: number): Promise<void> {
     stopping = true
     const cut = setTimeout(() => server.closeAllConnections(), graceMs)
-    if (inFlight.size > 0)
+    if (underWay > 0)
       await new Promise<void>(resolve => {
         const linger = setTimeout(resolve, Math.min(lingerMs, graceMs))
         idle = () => {

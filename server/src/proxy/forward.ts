@@ -30,35 +30,44 @@ export interface Held {
 /** The most that is held back to be read; a longer answer is no error message and streams on. */
 const maxHeld = 64 * 1024
 
+/** The caller's side of a call. One for all of its attempts: a listener costs more than asking who is sending just now. */
+export interface Downstream {
+  res: ServerResponse
+  upstream: Dispatcher.DispatchController | undefined
+}
+
+/** Takes the pace from the caller, and takes the provider's side down with the caller's. */
+export function downstream(res: ServerResponse): Downstream {
+  const down: Downstream = { res, upstream: undefined }
+  res.on('close', () => {
+    if (!res.writableFinished) down.upstream?.abort(new Error('the caller went away'))
+  })
+  res.on('drain', () => down.upstream?.resume())
+  return down
+}
+
 /**
- * Sends `ask` and streams the answer to `res`; resolves when all of it is through. When `holds` says so, a short answer is not sent but
- * returned, for the caller to judge. Throws a Failure while nothing has been answered; later the response is cut instead.
+ * Sends `ask` and streams the answer to the caller; resolves when all of it is through. When `holds` says so, a short answer is not sent
+ * but handed back, for the caller of this function to judge; and so is the Failure to get one. Once something has been sent, the
+ * response is cut instead.
  */
 export function forward(
   egress: Egress,
   ask: Ask,
-  res: ServerResponse,
+  down: Downstream,
   holds: (status: number, headers: Held['headers']) => boolean,
-): Promise<Held | undefined> {
-  return new Promise((resolve, reject) => {
-    let controller: Dispatcher.DispatchController | undefined
+): Promise<Held | Failure | undefined> {
+  const { res } = down
+  return new Promise(resolve => {
     let held: Held | undefined
     let pieces: Buffer[] = []
     let size = 0
     let moving = false
 
-    const onClose = () => {
-      if (!res.writableFinished) controller?.abort(new Error('the caller went away'))
+    const settle = (outcome?: Held | Failure) => {
+      down.upstream = undefined
+      resolve(outcome)
     }
-    const onDrain = () => controller?.resume()
-    const settle = (result: () => void) => {
-      res.off('close', onClose)
-      res.off('drain', onDrain)
-      result()
-    }
-    res.on('close', onClose)
-    res.on('drain', onDrain)
-
     const begin = (status: number, headers: Held['headers'], statusText: string) => {
       sendHead(res, { status, headers, statusText })
       // The head of an answer whose body takes its time (server-sent events) leaves at once; one whose body came along leaves with it.
@@ -66,7 +75,7 @@ export function forward(
     }
     const pass = (chunk: Buffer) => {
       moving = true
-      if (!res.write(chunk)) controller?.pause()
+      if (!res.write(chunk)) down.upstream?.pause()
     }
     /** It grew too long to be held: send what was kept and stream the rest. */
     const release = () => {
@@ -86,9 +95,9 @@ export function forward(
         body: ask.body,
       },
       {
-        onRequestStart(c) {
-          controller = c
-          if (res.destroyed) c.abort(new Error('the caller went away'))
+        onRequestStart(controller) {
+          down.upstream = controller
+          if (res.destroyed) controller.abort(new Error('the caller went away'))
         },
         onResponseStart(_c, status, headers, statusText) {
           if (status < 200) return
@@ -102,22 +111,18 @@ export function forward(
           if (size > maxHeld) release()
         },
         onResponseEnd(_c, trailers) {
-          if (held) {
-            const answer = { ...held, body: Buffer.concat(pieces) }
-            return settle(() => resolve(answer))
-          }
+          if (held) return settle({ ...held, body: Buffer.concat(pieces) })
           moving = true
-          if (trailers) res.addTrailers(downstreamTrailers(trailers))
+          // An empty object when there were none, which is nearly always.
+          if (trailers && Object.keys(trailers).length > 0) res.addTrailers(downstreamTrailers(trailers))
           res.end()
-          settle(() => resolve(undefined))
+          settle()
         },
         onResponseError(_c, error) {
-          if (res.headersSent) {
-            // Part of the answer is out; cutting the connection is the only honest way to say that the rest is missing.
-            res.destroy()
-            return settle(() => resolve(undefined))
-          }
-          settle(() => reject(upstreamFailure(error)))
+          if (!res.headersSent) return settle(upstreamFailure(error))
+          // Part of the answer is out; cutting the connection is the only honest way to say that the rest is missing.
+          res.destroy()
+          settle()
         },
       },
     )
@@ -131,7 +136,8 @@ export function sendHeld(held: Held, res: ServerResponse): void {
 
 /** RFC 9112 §4: a reason phrase may hold any byte from 0x80; Node writes Latin-1, undici read it as UTF-8. */
 function sendHead(res: ServerResponse, { status, statusText, headers }: Omit<Held, 'body'>): void {
-  res.writeHead(status, Buffer.from(statusText).toString('latin1'), downstreamHeaders(headers))
+  const reason = /[^\x20-\x7e]/.test(statusText) ? Buffer.from(statusText).toString('latin1') : statusText
+  res.writeHead(status, reason, downstreamHeaders(headers))
 }
 
 function upstreamFailure(error: Error): Failure {

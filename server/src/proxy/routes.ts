@@ -6,7 +6,7 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { PassThrough } from 'node:stream'
-import { bearerToken, type Callers, hasScope, type KeyCaller } from '../account/caller.ts'
+import { bearerToken, type Callers, hasScope } from '../account/caller.ts'
 import type { Connections, Live } from '../connection/live.ts'
 import type { Credentials } from '../credential/fresh.ts'
 import type { Credential } from '../credential/store.ts'
@@ -16,7 +16,7 @@ import type { Log } from '../lib/log.ts'
 import { brokeInReuse } from '../net/egress.ts'
 import type { Clock, Egress } from '../seams.ts'
 import { mayMeanExpired, meansExpired } from './expiry.ts'
-import { type Ask, forward, type Held, sendHeld } from './forward.ts'
+import { type Ask, type Downstream, downstream, forward, type Held, sendHeld } from './forward.ts'
 import { refuseConflicts, upstreamHeaders } from './headers.ts'
 import { createLanes, type Lane, type Lanes } from './lanes.ts'
 import { createLimits, type Limits } from './limits.ts'
@@ -92,14 +92,22 @@ async function proxied(
   if (!hasScope(caller, 'environment:proxy'))
     throw new Failure('forbidden', { message: 'This API key needs the scope environment:proxy.' })
 
-  const live = await freshLive(deps, caller, named)
+  const found = await deps.connections.live(
+    caller.environment.id,
+    named.integrationKey,
+    named.connectionId,
+    'unknown_connection',
+  )
+  const credential = await deps.credentials.fresh(found.holder, found.credential)
+  const live = credential === found.credential ? found : { ...found, credential }
   const target = targetOf(live, named.rest)
   const rules = retryRules(live.provider, method, req.headers)
   deps.limits.check(live, target.path, isBackground(req))
   const lane = deps.lanes.enter(target.origin)
   try {
     const body = await bodyOf(req)
-    await answered(deps, renewedBlind, { req, method, named, live, target, body, rules, lane }, res)
+    const down = downstream(res)
+    await answered(deps, renewedBlind, { req, method, named, live, target, body, rules, lane, down })
   } finally {
     lane.leave()
   }
@@ -114,11 +122,13 @@ interface Call {
   body: Ask['body']
   rules: RetryRules
   lane: Lane
+  down: Downstream
 }
 
 /** One attempt after the other until one of them is the answer. Nearly every call needs one. */
-async function answered(deps: Deps, renewedBlind: Map<string, number>, call: Call, res: ServerResponse): Promise<void> {
+async function answered(deps: Deps, renewedBlind: Map<string, number>, call: Call): Promise<void> {
   const { body, rules, lane } = call
+  const { res } = call.down
   const isKept = body === null || Buffer.isBuffer(body)
   let { live, target } = call
   let isRenewed = false
@@ -127,8 +137,9 @@ async function answered(deps: Deps, renewedBlind: Map<string, number>, call: Cal
   let mayForgive = isKept && rules.repeatable
   for (;;) {
     const mayRetry = isKept && retries < rules.max
-    const outcome = await attempt(deps, call, live, target, res, mayRetry)
+    const outcome = await attempt(deps, call, live, target, mayRetry)
     if (outcome instanceof Failure) {
+      if (outcome.code !== 'egress_refused' && !res.destroyed) lane.failed()
       if (mayForgive && outcome.code === 'upstream_failed' && brokeInReuse(outcome.cause)) {
         mayForgive = false
         continue
@@ -159,28 +170,20 @@ async function answered(deps: Deps, renewedBlind: Map<string, number>, call: Cal
   }
 }
 
-/** Undefined: the answer went through. A short answer that may not be the last word is handed back, and so is a failure to get one. */
-async function attempt(
+/** Undefined: the answer went through. A short answer that may not be the last word is handed back, and so is the failure to get one. */
+function attempt(
   { egress, limits }: Deps,
-  { req, method, named, body, rules, lane }: Call,
+  { req, method, named, body, rules, lane, down }: Call,
   live: Live,
   target: Target,
-  res: ServerResponse,
   mayRetry: boolean,
 ): Promise<Held | Failure | undefined> {
   const headers = upstreamHeaders(live, req.rawHeaders, req.headers.connection, named.key)
-  const holds = (status: number, answer: Held['headers']): boolean => {
+  return forward(egress, { method, target, headers, body }, down, (status, answer) => {
     lane.answered()
     limits.learn(live, target.path, status, answer)
     return mayMeanExpired(live, status) || (mayRetry && rules.status(status))
-  }
-  try {
-    return await forward(egress, { method, target, headers, body }, res, holds)
-  } catch (error) {
-    if (!(error instanceof Failure)) throw error
-    if (error.code !== 'egress_refused' && !res.destroyed) lane.failed()
-    return error
-  }
+  })
 }
 
 /**
@@ -273,17 +276,14 @@ function vendorKey(req: IncomingMessage): string {
   return secret.length >= shortestKey ? secret : (user ?? '')
 }
 
-async function freshLive(deps: Deps, caller: KeyCaller, { integrationKey, connectionId }: Named): Promise<Live> {
-  const live = await deps.connections.live(caller.environment.id, integrationKey, connectionId, 'unknown_connection')
-  const credential = await deps.credentials.fresh(live.holder, live.credential)
-  return credential === live.credential ? live : { ...live, credential }
-}
-
 /** Small bodies of known length are read first, so that they can be sent again; every other streams through. */
-async function bodyOf(req: IncomingMessage): Promise<Ask['body']> {
+function bodyOf(req: IncomingMessage): Ask['body'] | Promise<Buffer> {
   const length = Number(req.headers['content-length'] ?? 0)
   if (req.headers['transfer-encoding'] !== undefined || length > maxReplay) return apart(req)
-  if (length === 0) return null
+  return length === 0 ? null : wholeOf(req)
+}
+
+async function wholeOf(req: IncomingMessage): Promise<Buffer> {
   const pieces: Buffer[] = []
   for await (const piece of req) pieces.push(piece)
   return Buffer.concat(pieces)
