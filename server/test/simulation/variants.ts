@@ -344,7 +344,7 @@ export const variants: Variant[] = [
     name: 'an answer of another history is installed as one of this',
     breaks: presentations,
     world: { ...rough, restore: true },
-    edits: [[refresh, 'deps.store.install(successor)', 'deps.store.install({ ...successor, epoch: history })']],
+    edits: [[refresh, 'deps.store.install(successor,', 'deps.store.install({ ...successor, epoch: history },']],
   },
   {
     name: 'an answer that keeps the refresh token is installed in any history',
