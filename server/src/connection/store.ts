@@ -68,6 +68,7 @@ export async function listConnections(
   filter: ConnectionFilter,
 ): Promise<ListedConnection[]> {
   const limit = filter.limit ?? 10_000
+  const state = filter.state ?? null
   const search = filter.search === undefined ? null : `%${filter.search.replace(/[\\%_]/g, '\\$&')}%`
   const rows = await db.query<
     Row & {
@@ -89,9 +90,10 @@ export async function listConnections(
         or i.unique_key = any (string_to_array(${filter.integrationId ?? null}, ',')))
       and (${search}::text is null or c.connection_id ilike ${search} or c.end_user ->> 'display_name' ilike ${search}
         or c.end_user ->> 'email' ilike ${search})
-      and (${filter.state ?? null}::text is null or case when k.paused then 'paused' else k.health end = ${filter.state ?? null})
-      -- the condition of the index on what is not simply active
-      and (${filter.state ?? null}::text is null or ${filter.state ?? null} = 'active' or (k.paused or k.health <> 'active'))
+      -- written so that each kind of state is estimated by what it is: the many active ones by their columns, the few others by their index
+      and (${state}::text is null or ${state} <> 'active' or (not k.paused and k.health = 'active'))
+      and (${state}::text is null or ${state} = 'active'
+        or (case when k.paused then 'paused' else k.health end = ${state} and (k.paused or k.health <> 'active')))
       and c.tags @> ${JSON.stringify(filter.tags ?? {})}::jsonb
     order by c.id desc limit ${limit} offset ${(filter.page ?? 0) * limit}`)
   return rows.map(row => ({
