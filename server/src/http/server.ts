@@ -38,6 +38,9 @@ export function listen(
     },
     (req, res) => {
       const { socket } = req
+      // What came behind a request that could be read in two ways is nobody's request.
+      if (!socket.writable) return
+      if (isAmbiguous(req)) return refuse(socket)
       let answers = answersOn.get(socket)
       if (!answers) {
         answers = new Set()
@@ -58,12 +61,16 @@ export function listen(
       handler(req, res)
     },
   )
-  server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
-    // Only the request that cannot be read may be answered so: not one before it that is still being served.
+  /** Answers the request that cannot be read, and nothing after it on its connection. */
+  const refuse = (socket: Duplex, code?: string): void => {
+    // Only that request may be answered so: not one before it that is still being served.
     const misplaced = [...(answersOn.get(socket) ?? [])].some(res => res.headersSent || res.req.complete)
     if (!socket.writable || misplaced) return void socket.destroy()
-    socket.end(unreadable(error.code), () => socket.destroy())
-  })
+    socket.end(unreadable(code), () => socket.destroy())
+  }
+  server.on('clientError', (error: NodeJS.ErrnoException, socket) => refuse(socket, error.code))
+  // RFC 9110 §10.1.1: an expectation nobody knows may be ignored. Node would answer 417 by itself, without the mark of our errors.
+  server.on('checkExpectation', (req, res) => server.emit('request', req, res))
 
   /** Serves what is in flight; refuses new connections when nothing is, or after a moment; cuts what is left when the grace is over. */
   async function drain(graceMs: number): Promise<void> {
@@ -100,6 +107,16 @@ export function listen(
       resolve({ port: typeof address === 'object' && address ? address.port : port, stop: drain })
     })
   })
+}
+
+/**
+ * What Node's parser lets through although another server may read it otherwise. RFC 9112 §6.1: chunks in HTTP/1.0 are faulty framing, and
+ * any list of codings but "chunked" alone is one that somebody on the way may not understand; §2.3: other versions frame in other ways.
+ */
+function isAmbiguous({ httpVersion, headers }: IncomingMessage): boolean {
+  const coding = headers['transfer-encoding']
+  if (httpVersion !== '1.1') return httpVersion !== '1.0' || coding !== undefined
+  return coding !== undefined && coding.toLowerCase() !== 'chunked'
 }
 
 /** What Node would say of a request that is not HTTP, marked as ours: an answer without the mark is a provider's. */

@@ -14,6 +14,7 @@ import { EgressError } from '../errors.ts'
 import type { Egress, EgressPhase } from '../seams.ts'
 import { type DialOptions, dialer } from './dial.ts'
 import { exchange, maxHeaderBytes } from './exchange.ts'
+import { awaitAnswer, disguiseContinue } from './interim.ts'
 import { checkUrl } from './policy.ts'
 
 // The Agent alone loads in 27–39 ms, undici's index in 73–112 ms (Node 26, three runs each). The package has no export
@@ -43,6 +44,7 @@ export function createEgress(options: DialOptions): Egress {
             socket.prependListener('error', (error: BrokenError) => {
               error.unansweredInReuse = (readBefore.get(socket) ?? 0) > 0 && readBefore.get(socket) === socket.bytesRead
             })
+            disguiseContinue(socket)
             callback(null, socket)
           },
           (error: Error) => callback(error, null),
@@ -87,6 +89,7 @@ const readBefore = new WeakMap<Socket, number>()
 subscribe('undici:client:sendHeaders', message => {
   const { socket } = message as { socket: Socket }
   readBefore.set(socket, socket.bytesRead)
+  awaitAnswer(socket)
 })
 
 /**
