@@ -17,6 +17,8 @@ export interface Ask {
   headers: string[]
   /** A Buffer can be sent again; a stream cannot. */
   body: Buffer | Readable | null
+  /** What the caller shall read of the answer's headers, when that is not what the provider wrote. */
+  rewrite?: ((headers: Held['headers']) => Held['headers']) | undefined
 }
 
 /** An answer whose body is held back because it may mean "this token has ended". */
@@ -99,8 +101,9 @@ export function forward(
           down.upstream = controller
           if (res.destroyed) controller.abort(new Error('the caller went away'))
         },
-        onResponseStart(_c, status, headers, statusText) {
+        onResponseStart(_c, status, received, statusText) {
           if (status < 200) return
+          const headers = ask.rewrite ? ask.rewrite(received) : received
           if (holds(status, headers)) held = { status, headers, statusText: statusText ?? '', body: Buffer.alloc(0) }
           else begin(status, headers, statusText ?? '')
         },

@@ -175,6 +175,15 @@ const notDownstream = new Set([
 
 type Received = Record<string, string | string[] | undefined>
 
+/** The headers that name addresses of the provider, each rewritten by `rewrite`: `Link` holds them in angle brackets (RFC 8288 §3). */
+export function withAddresses(headers: Received, rewrite: (address: string) => string): Received {
+  const out = { ...headers }
+  for (const name of ['location', 'content-location']) if (typeof out[name] === 'string') out[name] = rewrite(out[name])
+  if (out.link !== undefined)
+    out.link = [out.link].flat().map(line => line.replace(/<([^<>]*)>/g, (_all, address) => `<${rewrite(address)}>`))
+  return out
+}
+
 /** The provider's end-to-end headers, and two of ours so that its HTML can never act as a page of this origin. */
 export function downstreamHeaders(headers: Received): string[] {
   return [...endToEnd(headers), 'Content-Security-Policy', 'sandbox', 'X-Content-Type-Options', 'nosniff']

@@ -17,11 +17,11 @@ import { brokeInReuse } from '../net/egress.ts'
 import type { Clock, Egress } from '../seams.ts'
 import { mayMeanExpired, meansExpired } from './expiry.ts'
 import { type Ask, type Downstream, downstream, forward, type Held, sendHeld } from './forward.ts'
-import { refuseConflicts, upstreamHeaders } from './headers.ts'
+import { refuseConflicts, upstreamHeaders, withAddresses } from './headers.ts'
 import { createLanes, type Lane, type Lanes } from './lanes.ts'
 import { createLimits, type Limits } from './limits.ts'
 import { type RetryRules, retryRules, waitBefore } from './retry.ts'
-import { type Target, targetOf } from './target.ts'
+import { mounted, type Target, targetOf } from './target.ts'
 
 interface Given {
   callers: Callers
@@ -30,6 +30,8 @@ interface Given {
   egress: Egress
   clock: Clock
   log: Log
+  /** FAIRLEAD_URL. */
+  url: string
 }
 
 interface Deps extends Given {
@@ -172,18 +174,29 @@ async function answered(deps: Deps, renewedBlind: Map<string, number>, call: Cal
 
 /** Undefined: the answer went through. A short answer that may not be the last word is handed back, and so is the failure to get one. */
 function attempt(
-  { egress, limits }: Deps,
+  { egress, limits, url }: Deps,
   { req, method, named, body, rules, lane, down }: Call,
   live: Live,
   target: Target,
   mayRetry: boolean,
 ): Promise<Held | Failure | undefined> {
   const headers = upstreamHeaders(live, req.rawHeaders, req.headers.connection, named.key)
-  return forward(egress, { method, target, headers, body }, down, (status, answer) => {
+  const ask = { method, target, headers, body, rewrite: rewriting(url, req, named, live) }
+  return forward(egress, ask, down, (status, answer) => {
     lane.answered()
     limits.learn(live, target.path, status, answer)
     return mayMeanExpired(live, status) || (mayRetry && rules.status(status))
   })
+}
+
+/**
+ * A vendor's SDK follows the addresses of `Link` and `Location` as they are, and takes our key along to wherever they lead: by path they
+ * lead back here. Behind TLS only FAIRLEAD_URL is known to be reached by TLS; without it, the caller's own way is.
+ */
+function rewriting(url: string, { headers: { host } }: IncomingMessage, { via }: Named, live: Live): Ask['rewrite'] {
+  if (via === undefined) return undefined
+  const origin = host && url.startsWith('http:') ? `http://${host}` : new URL(url).origin
+  return headers => withAddresses(headers, address => mounted(live, { origin, path: via }, address))
 }
 
 /**
@@ -225,6 +238,8 @@ interface Named {
   connectionId: string
   /** Path and query for the provider, verbatim. */
   rest: string
+  /** Named by path: `/via/<key>/<id>` as it was written. */
+  via?: string
 }
 
 function namedByHeaders(req: IncomingMessage): Named {
@@ -242,7 +257,8 @@ function namedByHeaders(req: IncomingMessage): Named {
 }
 
 function namedByPath(req: IncomingMessage): Named {
-  const [, integrationKey, connectionId, rest] = /^\/via\/([^/?]+)\/([^/?]+)(?:\/|(?=\?)|$)(.*)$/s.exec(req.url!) ?? []
+  const [, via, integrationKey, connectionId, rest] =
+    /^(\/via\/([^/?]+)\/([^/?]+))(?:\/|(?=\?)|$)(.*)$/s.exec(req.url!) ?? []
   if (!integrationKey || !connectionId)
     throw new Failure('invalid_uri_params', {
       message: 'The path reads /via/<provider_config_key>/<connection_id>/<path>.',
@@ -252,6 +268,7 @@ function namedByPath(req: IncomingMessage): Named {
     integrationKey: decoded(integrationKey),
     connectionId: decoded(connectionId),
     rest: rest ?? '',
+    via: via!,
   }
 }
 
@@ -263,13 +280,16 @@ function decoded(segment: string): string {
   throw new Failure('invalid_uri_params')
 }
 
-/** Our key wherever a vendor's SDK puts its secret: Bearer, Basic (as user or as password), x-api-key. */
+/**
+ * Our key wherever a vendor's SDK puts its secret: behind Bearer or the vendor's own word for it (Octokit: `token`), alone, in Basic (as
+ * user or as password), in x-api-key.
+ */
 function vendorKey(req: IncomingMessage): string {
   const apiKey = req.headers['x-api-key']
   const header = req.headers.authorization
   if (!header && typeof apiKey === 'string' && apiKey) return apiKey
   const basic = /^basic +([A-Za-z0-9+/=]+)$/i.exec(header ?? '')?.[1]
-  if (!basic) return bearerToken(header)
+  if (!basic) return /^(?:[a-z][\w-]* +(?:token=)?)?([^\s,"]+)$/i.exec(header ?? '')?.[1] ?? bearerToken(header)
   const [user, ...password] = Buffer.from(basic, 'base64').toString('utf8').split(':')
   // SDKs leave the password empty or fill it with a word such as "x" when the user is the key; no key is that short.
   const secret = password.join(':')

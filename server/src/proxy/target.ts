@@ -60,6 +60,31 @@ const traversal = new RegExp(`(?:^|${slash})${dot}{1,2}(?:$|${slash}|${semicolon
 /** Also what cannot stand in a request target at all (RFC 3986 §3.3): spaces, `#`, bytes beyond ASCII. */
 const malformed = /[^\x21-\x7e]|[#\\]|%(?![0-9a-f]{2})|%(?:25)*(?:[01][0-9a-f]|7f|5c)/i
 
+/** The connection's address on this server, as the caller wrote it: `path` reads `/via/<key>/<id>`. */
+export interface Mount {
+  origin: string
+  path: string
+}
+
+/**
+ * An address of the provider as the caller reaches it here (Apache calls this ProxyPassReverse): an absolute one below the base URL, or
+ * a path that begins there. Any other comes back as it is, and so does one that could leave the mount: to a client that resolves it,
+ * `/via/a/1/../../b/2` is another connection.
+ */
+export function mounted(live: Live, mount: Mount, address: string): string {
+  const { origin, prefix } = baseOf(live)
+  const [, absolute = '', rest] = /^(https?:\/\/[\w.:[\]-]+(?=[/?#]|$))?(.*)$/is.exec(address) ?? []
+  if (rest === undefined || (absolute ? URL.parse(absolute)?.origin !== origin : !rest.startsWith('/'))) return address
+  const below = rest.slice(prefix.length)
+  if (!rest.startsWith(prefix) || !/^(?:$|[/?#])/.test(below)) return address
+  try {
+    checkPath(/^\/?([^?#]*)/.exec(below)![1]!)
+  } catch {
+    return address
+  }
+  return `${absolute && mount.origin}${mount.path}${below}`
+}
+
 function checkPath(path: string): void {
   if (path.startsWith('/') || malformed.test(path)) throw new Failure('proxy_path_malformed')
   if (traversal.test(path)) throw new Failure('proxy_path_traversal')

@@ -3,9 +3,9 @@ import assert from 'node:assert/strict'
 import { before, beforeEach, describe, test, after as whenDone } from 'node:test'
 import pg from 'pg'
 import { clientConfig } from '../../src/db/open.ts'
-import { startFairlead } from '../support/fairlead.ts'
+import { Browser, startFairlead } from '../support/fairlead.ts'
 import { lastFirst } from '../support/last-first.ts'
-import { naming, send, startWorld, type World } from './world.ts'
+import { naming, raw, send, startWorld, type World } from './world.ts'
 
 let world: World
 let id: string
@@ -175,6 +175,12 @@ test('by path, ids are percent-decoded and the key is where a vendor SDK puts it
   const accepted: Record<string, string>[] = [
     { Authorization: `Bearer ${key}` },
     { authorization: `bearer  ${key}` },
+    // Vendors with a word of their own for it: GitHub, Salesforce, Discord, PagerDuty; without any: Linear.
+    { Authorization: `token ${key}` },
+    { Authorization: `OAuth ${key}` },
+    { Authorization: `Bot ${key}` },
+    { Authorization: `Token token=${key}` },
+    { Authorization: key },
     { Authorization: basic(key) },
     { Authorization: basic(`${key}:`) },
     { Authorization: basic(`${key}:x-oauth-basic`) },
@@ -191,7 +197,8 @@ test('by path, ids are percent-decoded and the key is where a vendor SDK puts it
   }
   const refused: [Record<string, string>, string][] = [
     [{}, 'missing_auth_header'],
-    [{ Authorization: key }, 'malformed_auth_header'],
+    [{ Authorization: `Digest username="${key}", realm="x"` }, 'malformed_auth_header'],
+    [{ Authorization: `token ${key} ${key}` }, 'malformed_auth_header'],
     [{ Authorization: 'Bearer nothing' }, 'invalid_secret_key_format'],
     [{ Authorization: basic('x:') }, 'invalid_secret_key_format'],
     [{ 'X-Api-Key': crypto.randomUUID() }, 'unknown_account'],
@@ -203,6 +210,116 @@ test('by path, ids are percent-decoded and the key is where a vendor SDK puts it
     assert.deepEqual([got.status, got.ours], [401, code])
   }
   assert.deepEqual(world.upstream.arrived, [])
+})
+
+describe('addresses of the provider in Link, Location and Content-Location', () => {
+  const answered = async (headers: Record<string, string | string[]>, call: () => ReturnType<typeof byPath>) => {
+    world.upstream.answer = (_req, res) => void res.writeHead(201, headers).end()
+    return (await call()).headers
+  }
+
+  test('by path they lead back here, because an SDK follows them with our key', async () => {
+    const { url } = world.upstream
+    for (const [connection, own] of [
+      [id, url],
+      [deep, `${url}/base/v1`],
+    ] as const) {
+      const here = `${world.fairlead.url}/via/own/${connection}`
+      const got = await answered(
+        {
+          Location: `${own}/a/b%2Fc?d=/../e#f`,
+          'Content-Location': `${own}`,
+          Link: [
+            `<${own}/items?page=2>; rel="next", <${own}?page=9>; rel="last"`,
+            `<https://docs.example/x>; rel="help"; title="<${own}/y"`,
+          ],
+        },
+        () => byPath('/x', connection),
+      )
+      assert.equal(got.location, `${here}/a/b%2Fc?d=/../e#f`)
+      assert.equal(got['content-location'], here)
+      assert.equal(
+        got.link,
+        `<${here}/items?page=2>; rel="next", <${here}?page=9>; rel="last", <https://docs.example/x>; rel="help"; title="<${own}/y"`,
+      )
+    }
+  })
+
+  test('a path is taken against this server by who follows it, so it is rewritten, too', async () => {
+    const got = await answered({ Location: '/base/v1/jobs/7', Link: '</base/v1/x?page=2>; rel="next"' }, () =>
+      byPath('/x', deep),
+    )
+    assert.equal(got.location, `/via/own/${deep}/jobs/7`)
+    assert.equal(got.link, `</via/own/${deep}/x?page=2>; rel="next"`)
+  })
+
+  test('ids stay as the caller wrote them, and so does the host it calls', async () => {
+    world.upstream.answer = (_req, res) => void res.writeHead(302, { Location: `${world.upstream.url}/y` }).end()
+    const { port } = new URL(world.fairlead.url)
+    const answer = await raw(
+      world.fairlead.url,
+      `GET /via/%6Fwn/${id}?z HTTP/1.1\r\nAuthorization: Bearer ${world.fairlead.key}\r\nHost: fairlead.internal:${port}\r\nConnection: close\r\n\r\n`,
+    )
+    assert.match(
+      answer,
+      new RegExp(`^HTTP/1.1 302 .*location: http://fairlead.internal:${port}/via/%6Fwn/${id}/y\r\n`, 'is'),
+    )
+  })
+
+  test('what lies outside, and what could lead out of the connection, comes as it was written', async () => {
+    const { url, port } = world.upstream
+    const { host } = new URL(url)
+    for (const address of [
+      'https://elsewhere.example/x',
+      `https://${host}/base/v1/x`,
+      `http://127.0.0.1:${port}0/base/v1/x`,
+      `${url}/base/v10`,
+      `${url}/base`,
+      `http://user@${host}/base/v1/x`,
+      `http://${host}\\@evil.example/base/v1/x`,
+      `//${host}/base/v1/x`,
+      '/base/v10/x',
+      'x/y',
+      '?page=2',
+      // A client resolves these before it calls: the first would be another connection's.
+      `${url}/base/v1/../../../own/${id}/x`,
+      `${url}/base/v1/%2e%2e/x`,
+      `${url}/base/v1/..\\..\\x`,
+      `${url}/base/v1//evil.example/x`,
+      '/base/v1/..',
+    ]) {
+      const got = await answered({ Location: address, Link: `<${address}>; rel="next"` }, () => byPath('/x', deep))
+      assert.equal(got.location, address)
+      assert.equal(got.link, `<${address}>; rel="next"`)
+    }
+  })
+
+  test('by headers the caller knows of the provider, and reads what it wrote', async () => {
+    const own = `${world.upstream.url}/base/v1/x`
+    const got = await answered({ Location: own, Link: `<${own}>; rel="next"` }, () => byHeaders('x', deep))
+    assert.deepEqual([got.location, got.link], [own, `<${own}>; rel="next"`])
+  })
+
+  test('behind TLS they name FAIRLEAD_URL, never a host in clear text', async () => {
+    const publicUrl = 'https://fairlead.example'
+    const secure = await startFairlead(file, { providers: world.providers, env: { FAIRLEAD_URL: publicUrl } })
+    await secure.call('POST', '/integrations', {
+      provider: 'own',
+      unique_key: 'own',
+      credentials: { type: 'OAUTH2', client_id: 'id', client_secret: 'secret' },
+    })
+    world.issuer.instanceUrl = world.upstream.url
+    const session = await secure.call('POST', '/connect/sessions', { end_user: { id: 'ada' } })
+    const browser = new Browser()
+    let at: string | undefined = `${secure.url}/oauth/connect/own?connect_session_token=${session.json.data.token}`
+    while (at) at = (await browser.open(at)).location?.replace(publicUrl, secure.url)
+    const { connections } = (await secure.call('GET', '/connections')).json
+    const path = `/via/own/${connections[0].connection_id}`
+    const got = await answered({ Location: `${world.upstream.url}/y` }, () =>
+      send(secure.url, { path: `${path}/x`, headers: { Authorization: `Bearer ${secure.key}` } }),
+    )
+    assert.equal(got.location, `${publicUrl}${path}/y`)
+  })
 })
 
 test('what does not name a connection is refused with a code, and nothing is sent', async () => {
