@@ -5,6 +5,8 @@
 import type { ServerResponse } from 'node:http'
 import type { Readable } from 'node:stream'
 import type { Dispatcher } from 'undici'
+import type { Call } from '../activity/activity.ts'
+import { keep } from '../activity/bodies.ts'
 import { Failure } from '../errors.ts'
 import { egressPhaseOf } from '../net/egress.ts'
 import type { Egress } from '../seams.ts'
@@ -32,12 +34,14 @@ const maxHeld = 64 * 1024
 
 /**
  * Sends `ask` and streams the answer to `res`; resolves when all of it is through. When `holds` says so, a short answer is not sent but
- * returned, for the caller to judge. Throws a Failure while nothing has been answered; later the response is cut instead.
+ * returned, for the caller to judge. Throws a Failure while nothing has been answered; later the response is cut instead. `call` counts
+ * what comes through.
  */
 export function forward(
   egress: Egress,
   ask: Ask,
   res: ServerResponse,
+  call: Call,
   holds: (status: number, headers: Held['headers']) => boolean,
 ): Promise<Held | undefined> {
   return new Promise((resolve, reject) => {
@@ -66,6 +70,7 @@ export function forward(
     }
     const pass = (chunk: Buffer) => {
       moving = true
+      count(call, chunk)
       if (!res.write(chunk)) controller?.pause()
     }
     /** It grew too long to be held: send what was kept and stream the rest. */
@@ -114,6 +119,7 @@ export function forward(
         onResponseError(_c, error) {
           if (res.headersSent) {
             // Part of the answer is out; cutting the connection is the only honest way to say that the rest is missing.
+            if (!res.destroyed) call.outcome = 'cut'
             res.destroy()
             return settle(() => resolve(undefined))
           }
@@ -124,7 +130,14 @@ export function forward(
   })
 }
 
-export function sendHeld(held: Held, res: ServerResponse): void {
+/** What is passed on counts, not what was held back and judged. */
+function count(call: Call, chunk: Buffer): void {
+  call.bytesDown += chunk.length
+  if (call.bodies) keep(call.bodies.answer, chunk)
+}
+
+export function sendHeld(held: Held, res: ServerResponse, call: Call): void {
+  count(call, held.body)
   sendHead(res, held)
   res.end(held.body)
 }

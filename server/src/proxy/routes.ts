@@ -5,8 +5,9 @@
  * key → caller → connection → token → target → stream out, stream back. In the steady state no SQL, no lock, no extra call.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { PassThrough } from 'node:stream'
+import { Transform } from 'node:stream'
 import { bearerToken, type Callers, hasScope, type KeyCaller } from '../account/caller.ts'
+import type { Activity, Call as Recorded } from '../activity/activity.ts'
 import type { Connections, Live } from '../connection/live.ts'
 import type { Credentials } from '../credential/fresh.ts'
 import type { Credential } from '../credential/store.ts'
@@ -20,6 +21,7 @@ import { type Ask, forward, type Held, sendHeld } from './forward.ts'
 import { refuseConflicts, upstreamHeaders } from './headers.ts'
 import { createLanes, type Lane, type Lanes } from './lanes.ts'
 import { createLimits, type Limits } from './limits.ts'
+import { arrived, begun, capture, ended, identified, sending, up } from './record.ts'
 import { type RetryRules, retryRules, waitBefore } from './retry.ts'
 import { type Target, targetOf } from './target.ts'
 
@@ -28,6 +30,7 @@ interface Given {
   connections: Connections
   credentials: Credentials
   egress: Egress
+  activity: Activity
   clock: Clock
   log: Log
 }
@@ -49,11 +52,13 @@ export function createProxy(given: Given): (req: IncomingMessage, res: ServerRes
   const deps = { ...given, lanes: createLanes(given.clock), limits: createLimits(given.clock) }
   const renewedBlind = new Map<string, number>()
   return async (req, res) => {
+    const call = arrived(req, deps.clock.now())
     try {
-      await proxied(deps, renewedBlind, req, res)
+      await proxied(deps, renewedBlind, req, res, call)
     } catch (error) {
-      if (!isGone(req, res)) refuse(res, asFailure(error, deps.log))
+      if (!isGone(req, res)) refuse(res, asFailure(error, deps.log), call)
     } finally {
+      if (call.apiKeyId !== 0) deps.activity.record(ended(call, req, res, deps.clock.now()))
       // An answer that came before the whole body: what is left is read and thrown away. Closing instead would reset the connection
       // under a caller that is still writing, and the answer would be lost with it (RFC 9112 §9.6).
       if (!req.complete) req.unpipe().resume()
@@ -64,8 +69,11 @@ export function createProxy(given: Given): (req: IncomingMessage, res: ServerRes
 /** The caller hung up: nobody is there to be answered, and nothing of ours has failed. */
 const isGone = (req: IncomingMessage, res: ServerResponse): boolean => res.destroyed || (req.destroyed && !req.complete)
 
-function refuse(res: ServerResponse, failure: Failure): void {
+function refuse(res: ServerResponse, failure: Failure, call: Recorded): void {
+  call.outcome = res.headersSent ? 'cut' : 'refused'
+  call.error = failure.code
   if (res.headersSent) return void res.destroy()
+  call.status = failure.status
   const body = JSON.stringify(envelope(failure))
   res.writeHead(failure.status, {
     ...failure.headers,
@@ -82,6 +90,7 @@ async function proxied(
   renewedBlind: Map<string, number>,
   req: IncomingMessage,
   res: ServerResponse,
+  recorded: Recorded,
 ): Promise<void> {
   refuseConflicts(req.rawHeaders)
   const method = req.method ?? 'GET'
@@ -89,17 +98,19 @@ async function proxied(
   const named = req.url!.startsWith('/proxy/') ? namedByHeaders(req) : namedByPath(req)
 
   const caller = await deps.callers.byKey(named.key)
+  identified(recorded, caller, named)
   if (!hasScope(caller, 'environment:proxy'))
     throw new Failure('forbidden', { message: 'This API key needs the scope environment:proxy.' })
 
-  const live = await freshLive(deps, caller, named)
+  const live = await freshLive(deps, caller, named, recorded)
   const target = targetOf(live, named.rest)
+  if (live.integration.captureBodies) capture(deps, recorded, req, named.key, live)
   const rules = retryRules(live.provider, method, req.headers)
   deps.limits.check(live, target.path, isBackground(req))
   const lane = deps.lanes.enter(target.origin)
   try {
-    const body = await bodyOf(req)
-    await answered(deps, renewedBlind, { req, method, named, live, target, body, rules, lane }, res)
+    const body = await bodyOf(req, recorded)
+    await answered(deps, renewedBlind, { req, method, named, live, target, body, rules, lane, recorded }, res)
   } finally {
     lane.leave()
   }
@@ -114,11 +125,12 @@ interface Call {
   body: Ask['body']
   rules: RetryRules
   lane: Lane
+  recorded: Recorded
 }
 
 /** One attempt after the other until one of them is the answer. Nearly every call needs one. */
 async function answered(deps: Deps, renewedBlind: Map<string, number>, call: Call, res: ServerResponse): Promise<void> {
-  const { body, rules, lane } = call
+  const { body, rules, lane, recorded } = call
   const isKept = body === null || Buffer.isBuffer(body)
   let { live, target } = call
   let isRenewed = false
@@ -136,8 +148,10 @@ async function answered(deps: Deps, renewedBlind: Map<string, number>, call: Cal
     } else if (outcome && meansExpired(live, outcome)) {
       if (isRenewed) deps.credentials.distrust(live.credential)
       const credential = isRenewed ? undefined : await renewed(deps, renewedBlind, live, isKept)
-      if (!credential) return sendHeld(outcome, res)
+      if (!credential) return sendHeld(outcome, res, recorded)
       isRenewed = true
+      recorded.refreshed = true
+      recorded.bodies?.secrets.push(credential.accessToken, credential.refreshToken)
       live = { ...live, credential }
       // A new instance_url moves the call with it.
       target = targetOf(live, call.named.rest)
@@ -151,9 +165,10 @@ async function answered(deps: Deps, renewedBlind: Map<string, number>, call: Cal
       mayRetry && rules.worth(outcome) ? waitBefore(retries + 1, live.provider, outcome, deps.clock.wall()) : undefined
     if (wait === undefined || !lane.mayRepeat()) {
       if (outcome instanceof Failure) throw outcome
-      return sendHeld(outcome, res)
+      return sendHeld(outcome, res, recorded)
     }
     retries++
+    recorded.retries = retries
     await deps.clock.sleep(wait)
     if (res.destroyed) return
   }
@@ -161,8 +176,8 @@ async function answered(deps: Deps, renewedBlind: Map<string, number>, call: Cal
 
 /** Undefined: the answer went through. A short answer that may not be the last word is handed back, and so is a failure to get one. */
 async function attempt(
-  { egress, limits }: Deps,
-  { req, method, named, body, rules, lane }: Call,
+  { egress, limits, clock }: Deps,
+  { req, method, named, body, rules, lane, recorded }: Call,
   live: Live,
   target: Target,
   res: ServerResponse,
@@ -171,11 +186,13 @@ async function attempt(
   const headers = upstreamHeaders(live, req.rawHeaders, req.headers.connection, named.key)
   const holds = (status: number, answer: Held['headers']): boolean => {
     lane.answered()
+    begun(recorded, status, answer, clock.now())
     limits.learn(live, target.path, status, answer)
     return mayMeanExpired(live, status) || (mayRetry && rules.status(status))
   }
+  sending(recorded, target, clock.now())
   try {
-    return await forward(egress, { method, target, headers, body }, res, holds)
+    return await forward(egress, { method, target, headers, body }, res, recorded, holds)
   } catch (error) {
     if (!(error instanceof Failure)) throw error
     if (error.code !== 'egress_refused' && !res.destroyed) lane.failed()
@@ -273,25 +290,39 @@ function vendorKey(req: IncomingMessage): string {
   return secret.length >= shortestKey ? secret : (user ?? '')
 }
 
-async function freshLive(deps: Deps, caller: KeyCaller, { integrationKey, connectionId }: Named): Promise<Live> {
+async function freshLive(
+  deps: Deps,
+  caller: KeyCaller,
+  { integrationKey, connectionId }: Named,
+  recorded: Recorded,
+): Promise<Live> {
   const live = await deps.connections.live(caller.environment.id, integrationKey, connectionId, 'unknown_connection')
   const credential = await deps.credentials.fresh(live.holder, live.credential)
-  return credential === live.credential ? live : { ...live, credential }
+  if (credential === live.credential) return live
+  recorded.refreshed = true
+  return { ...live, credential }
 }
 
 /** Small bodies of known length are read first, so that they can be sent again; every other streams through. */
-async function bodyOf(req: IncomingMessage): Promise<Ask['body']> {
+async function bodyOf(req: IncomingMessage, recorded: Recorded): Promise<Ask['body']> {
   const length = Number(req.headers['content-length'] ?? 0)
-  if (req.headers['transfer-encoding'] !== undefined || length > maxReplay) return apart(req)
+  if (req.headers['transfer-encoding'] !== undefined || length > maxReplay) return apart(req, recorded)
   if (length === 0) return null
   const pieces: Buffer[] = []
   for await (const piece of req) pieces.push(piece)
-  return Buffer.concat(pieces)
+  const body = Buffer.concat(pieces)
+  up(recorded, body)
+  return body
 }
 
 /** undici destroys what it was sending when the answer comes first. That must not be the connection the caller awaits the answer on. */
-function apart(req: IncomingMessage): PassThrough {
-  const body = new PassThrough()
+function apart(req: IncomingMessage, recorded: Recorded): Transform {
+  const body = new Transform({
+    transform(piece: Buffer, _encoding, done) {
+      up(recorded, piece)
+      done(null, piece)
+    },
+  })
   req.once('error', error => body.destroy(error))
   return req.pipe(body)
 }
