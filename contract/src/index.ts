@@ -3,6 +3,7 @@
  * The one package every other may import. Compatible with the clients teams already use (same paths, names,
  * statuses and envelope); what is ours alone is additional members, never changed ones.
  */
+export * from './activity.ts'
 export * from './connect-sessions.ts'
 export * from './connections.ts'
 export * from './egress.ts'

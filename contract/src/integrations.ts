@@ -17,6 +17,11 @@ export const oauth2Client = z.strictObject({
   scopes: oauthScopes.optional(),
 })
 
+const captureBodies = z.boolean().openapi({
+  description:
+    'Ours. Keeps up to 8 KB of both bodies of every call on this integration for a day, when they are text: redacted, sealed, and read with `GET /activity/{id}/bodies`.',
+})
+
 export const integration = z
   .object({
     unique_key: z.string(),
@@ -24,6 +29,7 @@ export const integration = z
     display_name: z.string(),
     logo: z.string(),
     forward_webhooks: z.boolean(),
+    capture_bodies: captureBodies,
     created_at: z.string(),
     updated_at: z.string(),
   })
@@ -68,6 +74,7 @@ export const createIntegration = createRoute({
         display_name: displayName.optional(),
         credentials: oauth2Client.optional(),
         forward_webhooks: z.boolean().optional(),
+        capture_bodies: captureBodies.optional(),
       }),
     ),
   },
@@ -101,6 +108,7 @@ export const updateIntegration = createRoute({
         display_name: displayName.optional(),
         credentials: oauth2Client.optional(),
         forward_webhooks: z.boolean().optional(),
+        capture_bodies: captureBodies.optional(),
       }),
     ),
   },

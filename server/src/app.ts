@@ -16,6 +16,9 @@ import { openKeyedHash } from './account/pepper.ts'
 import { settingsRoutes } from './account/settings/routes.ts'
 import { sealedSigningKeys } from './account/settings/store.ts'
 import { announceChange, sealedSettings } from './account/store.ts'
+import { createActivity } from './activity/activity.ts'
+import { activityRoutes } from './activity/routes.ts'
+import { retainActivity } from './activity/store.ts'
 import type { Config } from './config.ts'
 import { connectRoutes } from './connect/routes.ts'
 import { findSessionCaller, sealedVerifiers } from './connect/store.ts'
@@ -126,6 +129,8 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     const deliveries = createDeliveries({ db, vault, egress, clock, catalogue, log })
     closers.push(every(seconds(5), log, async () => deliveries.kick()))
     closers.push(() => deliveries.drain())
+    const activity = createActivity({ db, vault, clock, log })
+    closers.push(() => activity.drain())
     closers.push(
       every(minutes(10), log, async () => {
         await pruneCredentials(db)
@@ -173,6 +178,7 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
       revocations,
       callers,
       guard,
+      activity,
       log,
       epoch,
       url: config.url,
@@ -196,6 +202,7 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     routes.route('/', integrationRoutes({ ...shared, changed, endGrants }))
     routes.route('/', connectionRoutes(shared))
     routes.route('/', connectRoutes(shared))
+    routes.route('/', activityRoutes(shared))
     routes.route('/', webhookRoutes({ ...shared, deliveries }))
     routes.route('/', dashboardRoutes())
     routes.route('/', docsRoutes({ url: config.url }))
@@ -231,12 +238,14 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     })
     const tasks: Record<string, Task> = {
       keep_alive: (_, { signal }) => keepAlive.run(signal),
+      retain_activity: () => retainActivity(db),
       prune_webhooks: async (_, { signal }) => {
         while (!signal.aborted && (await pruneDeliveries(db))) {}
       },
     }
     const cron = [
       { task: 'keep_alive', pattern: '* * * * *' },
+      { task: 'retain_activity', pattern: '* * * * *' },
       { task: 'prune_webhooks', pattern: '41 * * * *' },
     ]
     jobs = await startJobs({ db, pool: jobPool, clock, log }, { tasks, cron })

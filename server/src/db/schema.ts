@@ -26,7 +26,7 @@ async function describe(db: Db): Promise<string> {
   const lines = await db.query<{ relation: string; line: string }>(sql`
     with relation as (
       select c.oid, c.relname, c.relkind from pg_class c
-      where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v', 'm')
+      where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v', 'm') and not c.relispartition
     ), line as (
       select r.relname, 1 as part, a.attnum::int as place, a.attname::text as name,
         concat_ws(' ', '  ' || a.attname, format_type(a.atttypid, a.atttypmod),
@@ -44,6 +44,14 @@ async function describe(db: Db): Promise<string> {
       select r.relname, 3, 0, i.relname, '  ' || pg_get_indexdef(i.oid)
       from relation r join pg_index x on x.indrelid = r.oid join pg_class i on i.oid = x.indexrelid
       where not exists (select from pg_constraint k where k.conindid = i.oid and k.contype in ('p', 'u', 'x'))
+      union all
+      select r.relname, 3, 0, '', '  partition by ' || pg_get_partkeydef(r.oid) from relation r where r.relkind = 'p'
+      union all
+      select r.relname, 3, p.ordinality::int, '', '  partition ' || c.relname || ' ' || pg_get_expr(c.relpartbound, c.oid)
+      from relation r, lateral (
+        select h.inhrelid, row_number() over (order by length(q.relname), q.relname) as ordinality
+        from pg_inherits h join pg_class q on q.oid = h.inhrelid where h.inhparent = r.oid and q.relispartition) p
+        join pg_class c on c.oid = p.inhrelid
       union all
       select r.relname, 4, 0, t.tgname, '  ' || pg_get_triggerdef(t.oid)
       from relation r join pg_trigger t on t.tgrelid = r.oid and not t.tgisinternal

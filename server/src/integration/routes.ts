@@ -55,6 +55,7 @@ export function integrationRoutes(deps: Deps) {
     display_name: integration.displayName ?? catalogue.get(integration.provider)?.display_name ?? integration.provider,
     logo: `${url}/images/template-logos/${integration.provider}.svg`,
     forward_webhooks: integration.forwardWebhooks,
+    capture_bodies: integration.captureBodies,
     created_at: isoZulu(integration.createdAt),
     updated_at: isoZulu(integration.updatedAt),
   })
@@ -91,6 +92,7 @@ export function integrationRoutes(deps: Deps) {
       clientSecret: body.credentials?.client_secret ?? null,
       scopes: body.credentials?.scopes ?? null,
       forwardWebhooks: body.forward_webhooks ?? true,
+      captureBodies: body.capture_bodies ?? false,
     })
     if (!added) return refuse('uniqueKey', `An integration "${body.unique_key}" exists already.`)
     return c.json({ data: view(added) }, 200)
@@ -144,6 +146,7 @@ export function integrationRoutes(deps: Deps) {
         clientSecret: body.credentials ? new Secret(body.credentials.client_secret) : integration.clientSecret,
         scopes: body.credentials?.scopes ?? integration.scopes,
         forwardWebhooks: body.forward_webhooks ?? integration.forwardWebhooks,
+        captureBodies: body.capture_bodies ?? integration.captureBodies,
       })
       if (!saved) throw new Failure('not_found')
       await deps.changed(environment.id)

@@ -15,6 +15,7 @@ export interface Integration {
   /** Comma-separated, as it was given; null means the provider's default. */
   scopes: string | null
   forwardWebhooks: boolean
+  captureBodies: boolean
   createdAt: Date
   updatedAt: Date
 }
@@ -29,6 +30,7 @@ interface Row {
   client_secret_sealed: Buffer | null
   scopes: string | null
   forward_webhooks: boolean
+  capture_bodies: boolean
   created_at: Date
   updated_at: Date
 }
@@ -59,6 +61,7 @@ function fromRow(vault: Vault, row: Row): Integration {
       new Secret(vault.open(row.client_secret_sealed, secretPlace(row.environment_id, row.unique_key))),
     scopes: row.scopes,
     forwardWebhooks: row.forward_webhooks,
+    captureBodies: row.capture_bodies,
     createdAt: row.created_at,
     updatedAt: row.updated_at,
   }
@@ -98,6 +101,7 @@ export interface NewIntegration {
   clientSecret: string | null
   scopes: string | null
   forwardWebhooks: boolean
+  captureBodies: boolean
 }
 
 /** Undefined when the key is taken. */
@@ -106,20 +110,22 @@ export async function addIntegration({ db, vault }: Deps, added: NewIntegration)
   const place = secretPlace(added.environmentId, added.key)
   const sealed = clientSecret && (await vault.withKeys(() => vault.seal(clientSecret, place)))
   const [row] = await db.query<Row>(sql`
-    insert into integration (environment_id, unique_key, provider, display_name, client_id, client_secret_sealed, scopes, forward_webhooks)
-    values (${added.environmentId}, ${added.key}, ${added.provider}, ${added.displayName}, ${added.clientId}, ${sealed}, ${added.scopes}, ${added.forwardWebhooks})
+    insert into integration (environment_id, unique_key, provider, display_name, client_id, client_secret_sealed, scopes, forward_webhooks, capture_bodies)
+    values (${added.environmentId}, ${added.key}, ${added.provider}, ${added.displayName}, ${added.clientId}, ${sealed}, ${added.scopes}, ${added.forwardWebhooks}, ${added.captureBodies})
     on conflict (environment_id, unique_key) do nothing
     returning *`)
   return row && vault.withKeys(() => fromRow(vault, row))
 }
 
 export async function saveIntegration({ db, vault }: Deps, integration: Integration): Promise<Integration | undefined> {
-  const { id, environmentId, key, displayName, clientId, clientSecret, scopes, forwardWebhooks } = integration
+  const { id, environmentId, key, displayName, clientId, clientSecret, scopes, forwardWebhooks, captureBodies } =
+    integration
   const place = secretPlace(environmentId, key)
   const sealed = clientSecret && (await vault.withKeys(() => vault.seal(clientSecret.reveal(), place)))
   const [row] = await db.query<Row>(sql`
     update integration set unique_key = ${key}, display_name = ${displayName}, client_id = ${clientId},
-      client_secret_sealed = ${sealed}, scopes = ${scopes}, forward_webhooks = ${forwardWebhooks}, updated_at = now()
+      client_secret_sealed = ${sealed}, scopes = ${scopes}, forward_webhooks = ${forwardWebhooks},
+      capture_bodies = ${captureBodies}, updated_at = now()
     where id = ${id} returning *`)
   return row && vault.withKeys(() => fromRow(vault, row))
 }

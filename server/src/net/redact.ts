@@ -103,3 +103,65 @@ function plainName(name: string): string {
     .replaceAll('-', '_')
     .replace(/^.*\[(.+)\]$/, '$1')
 }
+
+/** Names that mean a secret in somebody's document, compared in lower case and without separators: `accessToken`, `X-Api-Key`, `client_secret`. */
+const secretMember =
+  /(?:tokens?|secrets?|password|passwd|passphrase|pwd|apikey|privatekey|secretkey|accesskey|authorization|assertion|codeverifier|sessionid|cookie|credentials?|signature)$|^(?:sid|auth|otp|pin|jwt|sig)$/
+const isSecretMember = (name: string): boolean => secretMember.test(name.replace(/[^a-z]/gi, '').toLowerCase())
+
+/** Every pattern: what precedes the name, the name, what stands between, the value. Linear each. */
+const members: RegExp[] = [
+  // JSON, with a text, a number or a list of either; the last one may be cut off.
+  /(")([^"\\]{1,100})("\s*:\s*)("(?:[^"\\]|\\.)*"?|\[[^\]{]*\]?|-?\d[\w.+-]*)/gs,
+  // JSON in a text of JSON.
+  /(\\+")([^"\\]{1,100})(\\+"\s*:\s*\\+")([^"\\]*)/g,
+  // XML: an element's text, an attribute.
+  /(<(?:[\w.-]+:)?)([\w.-]{1,100})((?:\s[^<>]*)?>)([^<]+)/g,
+  /(\s(?:[\w.-]+:)?)([\w.-]{1,100})(\s*=\s*["'])([^"'<]+)/g,
+]
+
+/**
+ * A body, or the beginning of one, fit to be kept: without values of secret names, secret shapes, and `known` values in the usual
+ * wrappings. Escapes of JSON that only hide plain characters are resolved first. `type` is the media type.
+ */
+export function redactBody(text: string, type: string, known: string[]): string {
+  let clean = text.replace(/\\u00([2-7][0-9a-f])|\\\//gi, (whole, hex?: string) => {
+    const char = hex === undefined ? '/' : String.fromCharCode(Number.parseInt(hex, 16))
+    return char === '"' || char === '\\' || char === '\x7f' ? whole : char
+  })
+  for (const value of known) {
+    if (value.length < 8) continue
+    for (const spelling of spellings(value)) {
+      clean = clean.replaceAll(spelling, hidden)
+      clean = withoutBeginning(clean, spelling)
+    }
+  }
+  if (type.endsWith('x-www-form-urlencoded')) clean = redactUrl(`?${clean}`).slice(1)
+  for (const member of members)
+    clean = clean.replace(member, (all, before: string, name: string, between: string, value: string) =>
+      isSecretMember(name) ? `${before}${name}${between}${value.startsWith('"') ? `"${hidden}"` : hidden}` : all,
+    )
+  return redactText(clean)
+}
+
+/** As it is, percent-encoded by two schools, in hexadecimal, and in base64 wherever it begins in what was encoded. */
+function spellings(value: string): Set<string> {
+  const encoded = encodeURIComponent(value)
+  const strict = encoded.replace(/[!'()*]/g, char => `%${char.charCodeAt(0).toString(16)}`)
+  const hex = Buffer.from(value).toString('hex')
+  const all = [value, encoded, strict, strict.replace(/%../g, coded => coded.toLowerCase()), hex, hex.toUpperCase()]
+  for (const ahead of [0, 1, 2]) {
+    const bytes = Buffer.concat([Buffer.alloc(ahead), Buffer.from(value)])
+    // The characters that hold bits of a neighbour are not the value's alone.
+    const inner = bytes.toString('base64').slice(ahead === 0 ? 0 : ahead + 1, Math.floor((bytes.length * 8) / 6))
+    all.push(inner, inner.replaceAll('+', '-').replaceAll('/', '_'))
+  }
+  return new Set(all)
+}
+
+/** A text that was cut may end with the beginning of a secret. */
+function withoutBeginning(text: string, secret: string): string {
+  for (let length = Math.min(secret.length, text.length); length >= 6; length--)
+    if (text.endsWith(secret.slice(0, length))) return text.slice(0, -length) + hidden
+  return text
+}

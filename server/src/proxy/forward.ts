@@ -5,6 +5,8 @@
 import type { ServerResponse } from 'node:http'
 import type { Readable } from 'node:stream'
 import type { Dispatcher } from 'undici'
+import type { Call } from '../activity/activity.ts'
+import { keep } from '../activity/bodies.ts'
 import { Failure } from '../errors.ts'
 import { egressPhaseOf } from '../net/egress.ts'
 import type { Egress } from '../seams.ts'
@@ -51,12 +53,13 @@ export function downstream(res: ServerResponse): Downstream {
 /**
  * Sends `ask` and streams the answer to the caller; resolves when all of it is through. When `holds` says so, a short answer is not sent
  * but handed back, for the caller of this function to judge; and so is the Failure to get one. Once something has been sent, the
- * response is cut instead.
+ * response is cut instead. `call` counts what comes through.
  */
 export function forward(
   egress: Egress,
   ask: Ask,
   down: Downstream,
+  call: Call,
   holds: (status: number, headers: Held['headers']) => boolean,
 ): Promise<Held | Failure | undefined> {
   const { res } = down
@@ -77,6 +80,7 @@ export function forward(
     }
     const pass = (chunk: Buffer) => {
       moving = true
+      count(call, chunk)
       if (!res.write(chunk)) down.upstream?.pause()
     }
     /** It grew too long to be held: send what was kept and stream the rest. */
@@ -124,6 +128,7 @@ export function forward(
         onResponseError(_c, error) {
           if (!res.headersSent) return settle(upstreamFailure(error))
           // Part of the answer is out; cutting the connection is the only honest way to say that the rest is missing.
+          if (!res.destroyed) call.outcome = 'cut'
           res.destroy()
           settle()
         },
@@ -132,7 +137,14 @@ export function forward(
   })
 }
 
-export function sendHeld(held: Held, res: ServerResponse): void {
+/** What is passed on counts, not what was held back and judged. */
+function count(call: Call, chunk: Buffer): void {
+  call.bytesDown += chunk.length
+  if (call.bodies) keep(call.bodies.answer, chunk)
+}
+
+export function sendHeld(held: Held, res: ServerResponse, call: Call): void {
+  count(call, held.body)
   sendHead(res, held)
   res.end(held.body)
 }

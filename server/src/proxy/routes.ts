@@ -5,8 +5,9 @@
  * key → caller → connection → token → target → stream out, stream back. In the steady state no SQL, no lock, no extra call.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { PassThrough } from 'node:stream'
+import { Transform } from 'node:stream'
 import { bearerToken, type Callers, hasScope } from '../account/caller.ts'
+import type { Activity, Call as Recorded } from '../activity/activity.ts'
 import type { Connections, Live } from '../connection/live.ts'
 import type { Credentials } from '../credential/fresh.ts'
 import type { Credential } from '../credential/store.ts'
@@ -20,6 +21,7 @@ import { type Ask, type Downstream, downstream, forward, type Held, sendHeld } f
 import { refuseConflicts, upstreamHeaders, withAddresses } from './headers.ts'
 import { createLanes, type Lane, type Lanes } from './lanes.ts'
 import { createLimits, type Limits } from './limits.ts'
+import { arrived, begun, capture, ended, identified, sending, up } from './record.ts'
 import { type RetryRules, retryRules, waitBefore } from './retry.ts'
 import { mounted, type Target, targetOf } from './target.ts'
 
@@ -28,6 +30,7 @@ interface Given {
   connections: Connections
   credentials: Credentials
   egress: Egress
+  activity: Activity
   clock: Clock
   log: Log
   /** FAIRLEAD_URL. */
@@ -51,11 +54,13 @@ export function createProxy(given: Given): (req: IncomingMessage, res: ServerRes
   const deps = { ...given, lanes: createLanes(given.clock), limits: createLimits(given.clock) }
   const renewedBlind = new Map<string, number>()
   return async (req, res) => {
+    const call = arrived(req, deps.clock.now())
     try {
-      await proxied(deps, renewedBlind, req, res)
+      await proxied(deps, renewedBlind, req, res, call)
     } catch (error) {
-      if (!isGone(req, res)) refuse(res, asFailure(error, deps.log))
+      if (!isGone(req, res)) refuse(res, asFailure(error, deps.log), call)
     } finally {
+      if (call.apiKeyId !== 0) deps.activity.record(ended(call, req, res, deps.clock.now()))
       // An answer that came before the whole body: what is left is read and thrown away. Closing instead would reset the connection
       // under a caller that is still writing, and the answer would be lost with it (RFC 9112 §9.6).
       if (!req.complete) req.unpipe().resume()
@@ -66,8 +71,11 @@ export function createProxy(given: Given): (req: IncomingMessage, res: ServerRes
 /** The caller hung up: nobody is there to be answered, and nothing of ours has failed. */
 const isGone = (req: IncomingMessage, res: ServerResponse): boolean => res.destroyed || (req.destroyed && !req.complete)
 
-function refuse(res: ServerResponse, failure: Failure): void {
+function refuse(res: ServerResponse, failure: Failure, call: Recorded): void {
+  call.outcome = res.headersSent ? 'cut' : 'refused'
+  call.error = failure.code
   if (res.headersSent) return void res.destroy()
+  call.status = failure.status
   const body = JSON.stringify(envelope(failure))
   res.writeHead(failure.status, {
     ...failure.headers,
@@ -84,6 +92,7 @@ async function proxied(
   renewedBlind: Map<string, number>,
   req: IncomingMessage,
   res: ServerResponse,
+  recorded: Recorded,
 ): Promise<void> {
   refuseConflicts(req.rawHeaders)
   const method = req.method ?? 'GET'
@@ -91,6 +100,7 @@ async function proxied(
   const named = req.url!.startsWith('/proxy/') ? namedByHeaders(req) : namedByPath(req)
 
   const caller = await deps.callers.byKey(named.key)
+  identified(recorded, caller, named)
   if (!hasScope(caller, 'environment:proxy'))
     throw new Failure('forbidden', { message: 'This API key needs the scope environment:proxy.' })
 
@@ -101,15 +111,17 @@ async function proxied(
     'unknown_connection',
   )
   const credential = await deps.credentials.fresh(found.holder, found.credential)
+  recorded.refreshed = credential !== found.credential
   const live = credential === found.credential ? found : { ...found, credential }
   const target = targetOf(live, named.rest)
+  if (live.integration.captureBodies) capture(deps, recorded, req, named.key, live)
   const rules = retryRules(live.provider, method, req.headers)
   deps.limits.check(live, target.path, isBackground(req))
   const lane = deps.lanes.enter(target.origin)
   try {
-    const body = await bodyOf(req)
+    const body = await bodyOf(req, recorded)
     const down = downstream(res)
-    await answered(deps, renewedBlind, { req, method, named, live, target, body, rules, lane, down })
+    await answered(deps, renewedBlind, { req, method, named, live, target, body, rules, lane, down, recorded })
   } finally {
     lane.leave()
   }
@@ -125,11 +137,12 @@ interface Call {
   rules: RetryRules
   lane: Lane
   down: Downstream
+  recorded: Recorded
 }
 
 /** One attempt after the other until one of them is the answer. Nearly every call needs one. */
 async function answered(deps: Deps, renewedBlind: Map<string, number>, call: Call): Promise<void> {
-  const { body, rules, lane } = call
+  const { body, rules, lane, recorded } = call
   const { res } = call.down
   const isKept = body === null || Buffer.isBuffer(body)
   let { live, target } = call
@@ -149,8 +162,10 @@ async function answered(deps: Deps, renewedBlind: Map<string, number>, call: Cal
     } else if (outcome && meansExpired(live, outcome)) {
       if (isRenewed) deps.credentials.distrust(live.credential)
       const credential = isRenewed ? undefined : await renewed(deps, renewedBlind, live, isKept)
-      if (!credential) return sendHeld(outcome, res)
+      if (!credential) return sendHeld(outcome, res, recorded)
       isRenewed = true
+      recorded.refreshed = true
+      recorded.bodies?.secrets.push(credential.accessToken, credential.refreshToken)
       live = { ...live, credential }
       // A new instance_url moves the call with it.
       target = targetOf(live, call.named.rest)
@@ -164,9 +179,10 @@ async function answered(deps: Deps, renewedBlind: Map<string, number>, call: Cal
       mayRetry && rules.worth(outcome) ? waitBefore(retries + 1, live.provider, outcome, deps.clock.wall()) : undefined
     if (wait === undefined || !lane.mayRepeat()) {
       if (outcome instanceof Failure) throw outcome
-      return sendHeld(outcome, res)
+      return sendHeld(outcome, res, recorded)
     }
     retries++
+    recorded.retries = retries
     await deps.clock.sleep(wait)
     if (res.destroyed) return
   }
@@ -174,16 +190,18 @@ async function answered(deps: Deps, renewedBlind: Map<string, number>, call: Cal
 
 /** Undefined: the answer went through. A short answer that may not be the last word is handed back, and so is the failure to get one. */
 function attempt(
-  { egress, limits, url }: Deps,
-  { req, method, named, body, rules, lane, down }: Call,
+  { egress, limits, clock, url }: Deps,
+  { req, method, named, body, rules, lane, down, recorded }: Call,
   live: Live,
   target: Target,
   mayRetry: boolean,
 ): Promise<Held | Failure | undefined> {
   const headers = upstreamHeaders(live, req.rawHeaders, req.headers.connection, named.key)
   const ask = { method, target, headers, body, rewrite: rewriting(url, req, named, live) }
-  return forward(egress, ask, down, (status, answer) => {
+  sending(recorded, target, clock.now())
+  return forward(egress, ask, down, recorded, (status, answer) => {
     lane.answered()
+    begun(recorded, status, answer, clock.now())
     limits.learn(live, target.path, status, answer)
     return mayMeanExpired(live, status) || (mayRetry && rules.status(status))
   })
@@ -297,21 +315,28 @@ function vendorKey(req: IncomingMessage): string {
 }
 
 /** Small bodies of known length are read first, so that they can be sent again; every other streams through. */
-function bodyOf(req: IncomingMessage): Ask['body'] | Promise<Buffer> {
+function bodyOf(req: IncomingMessage, recorded: Recorded): Ask['body'] | Promise<Buffer> {
   const length = Number(req.headers['content-length'] ?? 0)
-  if (req.headers['transfer-encoding'] !== undefined || length > maxReplay) return apart(req)
-  return length === 0 ? null : wholeOf(req)
+  if (req.headers['transfer-encoding'] !== undefined || length > maxReplay) return apart(req, recorded)
+  return length === 0 ? null : wholeOf(req, recorded)
 }
 
-async function wholeOf(req: IncomingMessage): Promise<Buffer> {
+async function wholeOf(req: IncomingMessage, recorded: Recorded): Promise<Buffer> {
   const pieces: Buffer[] = []
   for await (const piece of req) pieces.push(piece)
-  return Buffer.concat(pieces)
+  const body = Buffer.concat(pieces)
+  up(recorded, body)
+  return body
 }
 
 /** undici destroys what it was sending when the answer comes first. That must not be the connection the caller awaits the answer on. */
-function apart(req: IncomingMessage): PassThrough {
-  const body = new PassThrough()
+function apart(req: IncomingMessage, recorded: Recorded): Transform {
+  const body = new Transform({
+    transform(piece: Buffer, _encoding, done) {
+      up(recorded, piece)
+      done(null, piece)
+    },
+  })
   req.once('error', error => body.destroy(error))
   return req.pipe(body)
 }

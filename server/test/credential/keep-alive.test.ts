@@ -233,6 +233,7 @@ async function openSite(t: Parameters<typeof openRoom>[0]): Promise<Site> {
         clientSecret: 'secret',
         scopes: null,
         forwardWebhooks: false,
+        captureBodies: false,
       })
       integrations.push(added!.id)
       for (const [host, grants] of Object.entries(hosts))

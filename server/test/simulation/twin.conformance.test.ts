@@ -582,6 +582,7 @@ describe('the twin and PostgreSQL', () => {
           clientSecret: 'secret',
           scopes: null,
           forwardWebhooks: false,
+          captureBodies: false,
         },
       )
       const integrationId = integration!.id

@@ -69,6 +69,7 @@ async function addIntegrationRow(stores: Stores): Promise<{ environmentId: numbe
     clientSecret: 'canary-client-secret',
     scopes: null,
     forwardWebhooks: true,
+    captureBodies: false,
   })
   return { environmentId: environment!.id, integrationId: added!.id }
 }

@@ -79,6 +79,8 @@ create table integration (
   client_secret_key bytea generated always as (substring(client_secret_sealed from 2 for 8)) stored references data_key,
   scopes text,
   forward_webhooks boolean not null default true,
+  -- both bodies of its calls are kept for a day, redacted and sealed (activity)
+  capture_bodies boolean not null default false,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   unique (environment_id, unique_key)
@@ -344,6 +346,76 @@ create table webhook_turn (
   until timestamptz not null,
   primary key (environment_id, receiver)
 );
+
+-- Where the next rows of a table kept as a ring go: `slot` of its partitions, in use since `since`. The oldest slot is emptied when its
+-- turn comes again, by TRUNCATE, which costs the same however full it is (activity/store.ts: how many, how old, how big).
+create table activity_ring (
+  name text primary key,
+  slot smallint not null default 0,
+  since timestamptz not null default clock_timestamp()
+);
+insert into activity_ring (name) values ('activity'), ('activity_body');
+
+-- One row per call through the proxy. What it names may be gone by now, so it refers to nothing. Never a query, a header or a body; the
+-- path is a template, with what may be an id or a secret left out.
+create sequence activity_id;
+create table activity (
+  id bigint not null default nextval('activity_id'),
+  slot smallint not null,
+  -- when it ended, to the millisecond
+  at timestamptz not null,
+  environment_id integer not null,
+  api_key_id bigint not null,
+  provider_config_key text not null,
+  connection_id text not null,
+  method text not null,
+  -- null: refused before it was known
+  host text,
+  path text not null,
+  -- null: nothing was answered
+  status smallint,
+  outcome text not null check (outcome in ('answered', 'refused', 'cut', 'aborted')),
+  error text,
+  bytes_up bigint not null,
+  bytes_down bigint not null,
+  -- milliseconds since the call arrived; null: it did not come to that
+  sent_ms real,
+  first_byte_ms real,
+  total_ms real not null,
+  retries smallint not null,
+  refreshed boolean not null,
+  -- its row in activity_body
+  bodies uuid
+) partition by list (slot);
+create index activity_newest on activity (environment_id, at, id);
+create index activity_by_connection on activity (environment_id, connection_id, at, id);
+create index activity_by_integration on activity (environment_id, provider_config_key, at, id);
+create index activity_failed on activity (environment_id, at, id) where outcome <> 'answered' or status >= 400;
+create index activity_by_id on activity (id);
+
+-- Bodies of calls on integrations that ask for it. No foreign key to the data key: a retired one opens for longer than a body is kept.
+create table activity_body (
+  id uuid not null,
+  slot smallint not null,
+  at timestamptz not null default clock_timestamp(),
+  environment_id integer not null,
+  sealed bytea not null
+) partition by list (slot);
+create index activity_body_by_id on activity_body (id);
+
+do $$
+begin
+  for slot in 0..14 loop execute format('create table activity_%s partition of activity for values in (%s)', slot, slot); end loop;
+  for slot in 0..12 loop execute format('create table activity_body_%s partition of activity_body for values in (%s)', slot, slot); end loop;
+end $$;
+
+-- Calls that were not written down, because the database was too slow for as many as there were.
+create table activity_dropped (
+  at timestamptz not null default clock_timestamp(),
+  environment_id integer not null,
+  calls integer not null
+);
+create index activity_dropped_by_age on activity_dropped (environment_id, at);
 
 -- Triggers, because every statement that changes a state would otherwise have to read the old one first to know whether it changed
 -- anything (RETURNING old needs PostgreSQL 18), and the one that forgot would be silent. They must not fail: they would take a token's

@@ -107,6 +107,7 @@ export async function openRoom(
       clientSecret,
       scopes: null,
       forwardWebhooks: true,
+      captureBodies: false,
     },
   )
   const integrationId = added!.id

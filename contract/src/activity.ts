@@ -1,0 +1,118 @@
+/** What happened: the calls that went through the proxy. */
+import { createRoute, z } from '@hono/zod-openapi'
+import { anyKeyWith, connectionId, failing, integrationKey, json } from './fields.ts'
+
+export const callOutcome = z.enum(['answered', 'refused', 'cut', 'aborted']).openapi({
+  description:
+    "answered: the answer is the provider's, whole. refused: it is Fairlead's, and `error` is its code. " +
+    "cut: the provider's answer began and the rest is missing. aborted: the caller went away before its end.",
+})
+export type CallOutcome = z.infer<typeof callOutcome>
+
+const activity = z
+  .object({
+    id: z.string(),
+    at: z.string().openapi({ description: 'When it ended.' }),
+    api_key_id: z.number(),
+    provider_config_key: z.string(),
+    connection_id: z.string(),
+    method: z.string(),
+    host: z.string().nullable().openapi({ description: 'Null when it was refused before that was known.' }),
+    path: z
+      .string()
+      .openapi({ description: 'Without its query, and with {id} where something stood that is no word.' }),
+    status: z.number().nullable().openapi({ description: 'Null when nothing was answered.' }),
+    outcome: callOutcome,
+    error: z.string().nullable(),
+    bytes_up: z.number(),
+    bytes_down: z.number(),
+    sent_ms: z.number().nullable().openapi({
+      description: 'From its arrival until it was handed to the provider, for the last time when it was sent again.',
+    }),
+    first_byte_ms: z.number().nullable().openapi({
+      description:
+        "From its arrival until the head of the provider's answer; minus `sent_ms` it is the provider's own time.",
+    }),
+    total_ms: z.number().openapi({ description: 'From its arrival until the end of the answer.' }),
+    retries: z.number(),
+    refreshed: z.boolean().openapi({ description: 'The token had ended and was renewed on the way.' }),
+    has_bodies: z.boolean().openapi({ description: 'Its bodies were kept; they are for a day.' }),
+  })
+  .openapi('Activity')
+export type ActivityView = z.infer<typeof activity>
+
+const body = z
+  .object({
+    type: z.string(),
+    text: z.string().openapi({ description: 'At most 8 KB, without what is or looks like a secret.' }),
+    truncated: z.boolean(),
+  })
+  .nullable()
+  .openapi({ description: 'Null when there was none, or none that is text.' })
+
+const bodies = z.object({ request: body, answer: body }).openapi('ActivityBodies')
+export type ActivityBodies = z.infer<typeof bodies>
+
+const reading = anyKeyWith('environment:activity:read')
+const activityId = z.object({ id: z.string().regex(/^[1-9]\d{0,14}$/, 'The `id` of a call.') })
+const instant = z.iso.datetime({ offset: true }).optional()
+
+export const listActivity = createRoute({
+  method: 'get',
+  path: '/activity',
+  summary: 'Lists calls that went through the proxy, newest first',
+  description:
+    'A page may be shorter than asked for, even empty, while `next_cursor` says that there is more: a filter that matches little is tried on so many calls at a time.',
+  security: reading,
+  request: {
+    query: z.strictObject({
+      connection_id: connectionId.optional(),
+      provider_config_key: integrationKey.optional(),
+      status: z
+        .string()
+        .regex(/^[1-5](\d\d|xx)$/, 'A status such as 404, or a class such as 4xx.')
+        .optional(),
+      outcome: callOutcome.optional(),
+      method: z
+        .string()
+        .regex(/^[A-Z-]{1,20}$/, 'In capitals.')
+        .optional(),
+      since: instant,
+      until: instant,
+      limit: z.coerce.number().int().min(1).max(200).optional(),
+      cursor: z.string().max(100).optional().openapi({ description: '`next_cursor` of the page before.' }),
+    }),
+  },
+  responses: {
+    200: json(
+      z.object({
+        activity: z.array(activity),
+        next_cursor: z.string().nullable(),
+        dropped: z.number().openapi({
+          description:
+            'Calls between `since` and `until` that were not recorded, because the database was too slow for them.',
+        }),
+      }),
+      'A page, 50 unless said.',
+    ),
+    ...failing,
+  },
+})
+
+export const getActivity = createRoute({
+  method: 'get',
+  path: '/activity/{id}',
+  summary: 'One call',
+  security: reading,
+  request: { params: activityId, query: z.strictObject({}) },
+  responses: { 200: json(activity, 'The call.'), ...failing },
+})
+
+export const getActivityBodies = createRoute({
+  method: 'get',
+  path: '/activity/{id}/bodies',
+  summary: 'What was sent and answered, of a call whose integration has capture_bodies on',
+  security: anyKeyWith('environment:connections:read_credentials'),
+  request: { params: activityId, query: z.strictObject({}) },
+  responses: { 200: json(bodies, 'The beginning of both bodies.'), ...failing },
+})

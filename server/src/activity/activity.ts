@@ -1,0 +1,203 @@
+/**
+ * What happened: one record per call through the proxy, for people who ask what their integration did last night. This room owns the
+ * tables `activity`, `activity_body` and `activity_dropped`, and GET /activity, GET /activity/:id and GET /activity/:id/bodies.
+ *
+ * The proxy fills in a `Call` while it is under way and hands it over when the response has ended. `record` puts it into an array and
+ * returns; everything else (the path's template, redaction, sealing, one INSERT for up to 500) happens once a second. No call ever waits
+ * for it: what a slow or absent database leaves no room for is dropped, counted, and the count is written down.
+ */
+import type { CallOutcome } from '@fairlead/contract'
+import { Failure } from '../errors.ts'
+import type { Log } from '../lib/log.ts'
+import { seconds } from '../lib/time.ts'
+import { redactText } from '../net/redact.ts'
+import type { Clock, Db, Vault } from '../seams.ts'
+import { type Bodies, newBodies, shownBodies } from './bodies.ts'
+import { addActivity, type NewActivity, type NewBodies, sealBodies } from './store.ts'
+import { pathTemplate } from './template.ts'
+
+/** One call, filled in by whoever carries it. Instants are on the monotonic clock. */
+export interface Call {
+  environmentId: number
+  apiKeyId: number
+  integration: string
+  connection: string
+  method: string
+  /** As it was sent, query included; only its template is kept. */
+  path: string
+  /** With the port where it is not the scheme's own; undefined until it is known. */
+  host: string | undefined
+  /** Undefined: nothing was answered. */
+  status: number | undefined
+  outcome: CallOutcome
+  /** Our code; undefined when we refused nothing. */
+  error: string | undefined
+  /** Of bodies, as they stood on the wire. */
+  bytesUp: number
+  bytesDown: number
+  arrivedAt: number
+  /** The request was handed to the provider, the last time it was; undefined: never. */
+  sentAt: number | undefined
+  /** The head of the provider's answer came, the last one. */
+  answeredAt: number | undefined
+  endedAt: number
+  retries: number
+  /** Its credential was renewed on the way. */
+  refreshed: boolean
+  bodies: Bodies | undefined
+}
+
+export interface Activity {
+  /** Keeps `call` as it is: whoever hands it over changes it no more. Costs a push. */
+  record(call: Call): void
+  /** Where both bodies of a call are kept; undefined when enough were in this second. */
+  keepBodies(): Bodies | undefined
+  /** Writes what is waiting, for a few seconds at most. */
+  drain(): Promise<void>
+}
+
+interface Deps {
+  db: Db
+  vault: Vault
+  clock: Pick<Clock, 'now'>
+  log: Log
+}
+
+/** A record holds some 400 bytes: 4 MB. */
+const mostWaiting = 10_000
+/** Of 500, putting them into one statement holds the process for some 2 ms. */
+const mostAtOnce = 500
+const flushEvery = seconds(1)
+/** Redacting and sealing two bodies takes 0.3 ms. */
+const bodiesPerFlush = 20
+const drainWithin = seconds(5)
+
+export function createActivity({ db, vault, clock, log }: Deps): Activity {
+  let waiting: Call[] = []
+  let bodiesLeft = bodiesPerFlush
+  let soon = false
+  let flushing: Promise<void> | undefined
+  /** Calls that were dropped and are not yet written down, by environment. */
+  const dropped = new Map<number, number>()
+
+  const drop = (calls: Call[]): void => {
+    for (const { environmentId } of calls) dropped.set(environmentId, (dropped.get(environmentId) ?? 0) + 1)
+  }
+
+  async function write(calls: Call[]): Promise<void> {
+    const now = clock.now()
+    const bodies: NewBodies[] = []
+    const rows = calls.map(call => rowOf(call, now, bodies))
+    const lost = [...dropped]
+    await addActivity(db, rows, await sealBodies(vault, bodies), lost)
+    for (const [environmentId, count] of lost) {
+      const left = (dropped.get(environmentId) ?? 0) - count
+      if (left > 0) dropped.set(environmentId, left)
+      else dropped.delete(environmentId)
+    }
+    if (lost.length > 0) log.warn({ calls: lost.reduce((sum, [, n]) => sum + n, 0) }, 'calls were not recorded')
+  }
+
+  /** Until less than a whole batch is left, or to the end. */
+  async function writeAll(least: number): Promise<void> {
+    while (waiting.length >= least || dropped.size > 0) {
+      // They keep their place until they are written, so that the bound holds for them as well.
+      const calls = waiting.slice(0, mostAtOnce)
+      try {
+        await write(calls)
+      } catch (error) {
+        // The next turn tries again; what comes meanwhile finds room or does not.
+        if (error instanceof Failure && error.code === 'database_unavailable') throw error
+        log.error({ reason: String(error) }, 'activity could not be recorded')
+        // What one batch fails with, it would fail with for good, and everything after it would be dropped.
+        if (calls.length === 0) return
+        waiting = waiting.slice(calls.length)
+        drop(calls)
+        return
+      }
+      waiting = waiting.slice(calls.length)
+    }
+  }
+
+  function flush(least = 1): Promise<void> {
+    flushing ??= writeAll(least).finally(() => {
+      flushing = undefined
+    })
+    return flushing
+  }
+
+  const quietly = (least?: number): void => {
+    flush(least).catch(error => log.debug({ reason: String(error) }, 'activity waits for the database'))
+  }
+
+  const timer = setInterval(() => {
+    bodiesLeft = bodiesPerFlush
+    quietly()
+  }, flushEvery)
+  timer.unref()
+
+  return {
+    record(call) {
+      if (waiting.length >= mostWaiting) return drop([call])
+      waiting.push(call)
+      if (waiting.length < mostAtOnce || soon || flushing) return
+      soon = true
+      setImmediate(() => {
+        soon = false
+        quietly(mostAtOnce)
+      })
+    },
+
+    keepBodies() {
+      if (bodiesLeft === 0) return undefined
+      bodiesLeft--
+      return newBodies()
+    },
+
+    async drain() {
+      clearInterval(timer)
+      const late = Promise.withResolvers<void>()
+      const giveUp = setTimeout(late.resolve, drainWithin)
+      const all = (async () => {
+        await flushing?.catch(() => {})
+        await flush()
+      })()
+      await Promise.race([all.catch(() => {}), late.promise])
+      clearTimeout(giveUp)
+      if (waiting.length > 0) log.warn({ calls: waiting.length }, 'the last calls were not recorded')
+    },
+  }
+}
+
+function rowOf(call: Call, now: number, bodies: NewBodies[]): NewActivity {
+  const since = (at: number | undefined) => (at === undefined ? null : rounded(at - call.arrivedAt))
+  const shown = call.bodies && shownBodies(call.bodies)
+  const id = shown ? crypto.randomUUID() : null
+  if (shown && id) bodies.push({ id, environmentId: call.environmentId, bodies: shown })
+  return {
+    age: Math.round(now - call.endedAt),
+    environment_id: call.environmentId,
+    api_key_id: call.apiKeyId,
+    provider_config_key: nameIn(call, call.integration),
+    connection_id: nameIn(call, call.connection),
+    method: call.method,
+    host: call.host ?? null,
+    path: pathTemplate(call.path),
+    status: call.status ?? null,
+    outcome: call.outcome,
+    error: call.error ?? null,
+    bytes_up: call.bytesUp,
+    bytes_down: call.bytesDown,
+    sent_ms: since(call.sentAt),
+    first_byte_ms: since(call.answeredAt),
+    total_ms: rounded(call.endedAt - call.arrivedAt),
+    retries: call.retries,
+    refreshed: call.refreshed,
+    bodies: id,
+  }
+}
+
+const rounded = (ms: number): number => Math.round(ms * 1000) / 1000
+
+/** What was never sent anywhere may name what does not exist, and a header may hold anything. */
+const nameIn = (call: Call, name: string): string => (call.host === undefined ? redactText(name).slice(0, 255) : name)

@@ -1,0 +1,106 @@
+import { type ActivityView, getActivity, getActivityBodies, listActivity as listRoute } from '@fairlead/contract'
+import { Failure } from '../errors.ts'
+import { api, type Guard } from '../http/api.ts'
+import { isoZulu } from '../lib/time.ts'
+import type { Db, Vault } from '../seams.ts'
+import { type ActivityRow, countDropped, findActivity, findBodies, listActivity, type Place } from './store.ts'
+
+interface Deps {
+  db: Db
+  vault: Vault
+  guard: Guard
+}
+
+const pageSize = 50
+
+export function activityRoutes({ db, vault, guard }: Deps) {
+  const app = api()
+
+  const found = async (environmentId: number, id: string): Promise<ActivityRow> => {
+    const row = await findActivity(db, environmentId, Number(id))
+    if (!row) throw new Failure('not_found', { message: 'There is no call with this id, or no longer.' })
+    return row
+  }
+
+  app.openapi(guard(listRoute), async c => {
+    const environmentId = environmentOf(c)
+    const query = c.req.valid('query')
+    const since = query.since === undefined ? undefined : new Date(query.since)
+    const until = query.until === undefined ? undefined : new Date(query.until)
+    const [{ rows, end }, dropped] = await Promise.all([
+      listActivity(db, environmentId, {
+        connection: query.connection_id,
+        integration: query.provider_config_key,
+        method: query.method,
+        outcome: query.outcome,
+        status: query.status === undefined ? undefined : statuses(query.status),
+        since,
+        until,
+        after: query.cursor === undefined ? undefined : readCursor(query.cursor),
+        limit: query.limit ?? pageSize,
+      }),
+      countDropped(db, environmentId, { since, until }),
+    ])
+    return c.json({ activity: rows.map(view), next_cursor: end ? writeCursor(end) : null, dropped }, 200)
+  })
+
+  app.openapi(guard(getActivity), async c => {
+    return c.json(view(await found(environmentOf(c), c.req.valid('param').id)), 200)
+  })
+
+  app.openapi(guard(getActivityBodies), async c => {
+    const environmentId = environmentOf(c)
+    const { bodies } = await found(environmentId, c.req.valid('param').id)
+    const both = bodies && (await findBodies({ db, vault }, environmentId, bodies))
+    if (!both)
+      throw new Failure('not_found', {
+        message: 'No bodies of this call are kept. They are for a day, on integrations with capture_bodies.',
+      })
+    return c.json(both, 200)
+  })
+
+  return app
+}
+
+/** Who may call was settled by the guard, which left the caller there; this room knows callers no further. */
+const environmentOf = (c: { get: (name: 'caller') => { environment: { id: number } } }): number =>
+  c.get('caller').environment.id
+
+const view = (row: ActivityRow): ActivityView => ({
+  id: String(row.id),
+  at: isoZulu(row.at),
+  api_key_id: row.api_key_id,
+  provider_config_key: row.provider_config_key,
+  connection_id: row.connection_id,
+  method: row.method,
+  host: row.host,
+  path: row.path,
+  status: row.status,
+  outcome: row.outcome,
+  error: row.error,
+  bytes_up: row.bytes_up,
+  bytes_down: row.bytes_down,
+  sent_ms: row.sent_ms,
+  first_byte_ms: row.first_byte_ms,
+  total_ms: row.total_ms,
+  retries: row.retries,
+  refreshed: row.refreshed,
+  has_bodies: row.bodies !== null,
+})
+
+/** `404` or `4xx`. */
+const statuses = (status: string): { from: number; to: number } => ({
+  from: Number(status.replace('xx', '00')),
+  to: Number(status.replace('xx', '99')),
+})
+
+const writeCursor = ({ at, id }: Place): string => Buffer.from(`${at.getTime()} ${id}`).toString('base64url')
+
+function readCursor(cursor: string): Place {
+  const [, at, id] = /^(\d{1,15}) (\d{1,15})$/.exec(Buffer.from(cursor, 'base64url').toString()) ?? []
+  if (!at || !id)
+    throw new Failure('invalid_query_params', {
+      issues: [{ code: 'custom', path: ['cursor'], message: 'Send `next_cursor` of the page before as it came.' }],
+    })
+  return { at: new Date(Number(at)), id: Number(id) }
+}
