@@ -139,7 +139,7 @@ export async function refreshOnce(
     case 'answered':
       break
   }
-  const told = retryAfterMs(answer.headers['retry-after'], clock.wall())
+  const told = retryAfterMs(answer.headers['retry-after'], clock.wall()) ?? 0
   backOffMs = Math.max(backOffMs, Math.min(longestBackOff, told))
   const read = readTokenAnswer(provider, answer.status, answer.body, clock.wall())
   if (read.kind === 'tokens') return save(deps, holder, credential, read.tokens)

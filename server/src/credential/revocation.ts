@@ -201,7 +201,7 @@ export async function revokeToken(
   if (error === 'invalid_token') return { kind: 'unknown_token' }
   if (error === 'unsupported_token_type') return { kind: 'not_offered' }
   // Everything else may pass: an outage, a limit, a client secret that will be corrected.
-  const waitMs = Math.min(retryAfterMs(headers['retry-after'], deps.clock.wall()), longestRetryAfter)
+  const waitMs = Math.min(retryAfterMs(headers['retry-after'], deps.clock.wall()) ?? 0, longestRetryAfter)
   return { kind: 'later', waitMs, reason: `the provider answered ${status}` }
 }
 

@@ -6,11 +6,18 @@ export const seconds = (n: number): number => n * 1_000
 export const minutes = (n: number): number => n * 60_000
 export const days = (n: number): number => n * 86_400_000
 
-/** `Retry-After` in milliseconds (RFC 9110 §10.2.3: seconds, or a date); 0 when it says nothing usable. `wallNow`: by the wall clock. */
-export function retryAfterMs(said: string | undefined, wallNow: number): number {
-  if (said === undefined) return 0
-  const waitMs = /^\d+$/.test(said) ? seconds(Number(said)) : Date.parse(said) - wallNow
-  return waitMs > 0 ? waitMs : 0
+/** `Retry-After` in milliseconds (RFC 9110 §10.2.3: seconds, or a date); undefined when it says nothing usable. `wallNow`: by the wall clock. */
+export function retryAfterMs(said: string | undefined, wallNow: number): number | undefined {
+  if (said === undefined) return undefined
+  const wait = said.trim() === '' ? Number.NaN : Number(said)
+  return Number.isNaN(wait) ? untilMs(said, wallNow) : Math.max(0, seconds(wait))
+}
+
+/** Milliseconds until an instant given as epoch seconds, epoch milliseconds or a date; undefined when it is none of them. */
+export function untilMs(instant: string, wallNow: number): number | undefined {
+  const number = Number(instant)
+  const at = Number.isNaN(number) ? Date.parse(instant) : number < 1e11 ? seconds(number) : number
+  return Number.isNaN(at) ? undefined : Math.max(0, at - wallNow)
 }
 
 /** The machine's own time, as the seam `Clock`. */

@@ -5,9 +5,8 @@
 import type { Live } from '../connection/live.ts'
 import { Failure } from '../errors.ts'
 import { createCache } from '../lib/cache.ts'
-import { minutes, seconds } from '../lib/time.ts'
+import { minutes, retryAfterMs, seconds, untilMs } from '../lib/time.ts'
 import type { Clock } from '../seams.ts'
-import { untilInstant, waitOf } from './retry.ts'
 
 type Headers = Record<string, string | string[] | undefined>
 
@@ -88,12 +87,12 @@ function accountOf({ provider, credential }: Live): string {
 function refusedFor(status: number, headers: Headers, now: number): number | undefined {
   if (status === 429) {
     const after = first(headers['retry-after'])
-    if (after !== undefined) return waitOf(after, now)
+    if (after !== undefined) return retryAfterMs(after, now)
   }
   const remaining = first(headers['ratelimit-remaining'] ?? headers['x-ratelimit-remaining'])
   if (remaining === undefined || Number(remaining) > 0) return undefined
   const reset = first(headers['ratelimit-reset'] ?? headers['x-ratelimit-reset'])
   if (reset === undefined) return undefined
   // Seconds to go, or an instant: nobody's window is three years long.
-  return Number(reset) < 1e8 ? seconds(Number(reset)) : untilInstant(reset, now)
+  return Number(reset) < 1e8 ? seconds(Number(reset)) : untilMs(reset, now)
 }

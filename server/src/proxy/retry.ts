@@ -4,7 +4,7 @@
  */
 import type { IncomingHttpHeaders } from 'node:http'
 import { Failure } from '../errors.ts'
-import { minutes, seconds } from '../lib/time.ts'
+import { minutes, retryAfterMs, seconds, untilMs } from '../lib/time.ts'
 import type { Provider } from '../provider/schema.ts'
 import type { Held } from './forward.ts'
 
@@ -82,23 +82,10 @@ function toldWait(rules: NonNullable<Provider['proxy']>['retry'], held: Held, no
   const header = (name: string | undefined) => (name ? [held.headers[name.toLowerCase()]].flat()[0] : undefined)
   const inBody = rules?.in_body && textIn(held.body, rules.in_body.path)?.match(new RegExp(rules.in_body.value))?.at(-1)
   const at = header(rules?.at) ?? (rules?.in_body?.strategy === 'at' ? inBody : undefined)
-  if (at !== undefined) return untilInstant(at, now)
+  if (at !== undefined) return untilMs(at, now)
   const after =
     header(rules?.after) ?? (rules?.in_body?.strategy === 'after' ? inBody : undefined) ?? header('retry-after')
-  return after === undefined ? undefined : waitOf(after, now)
-}
-
-/** RFC 9110 §10.2.3: seconds, or a date. */
-export function waitOf(after: string, now: number): number | undefined {
-  const wait = Number(after)
-  return Number.isNaN(wait) ? untilInstant(after, now) : Math.max(0, seconds(wait))
-}
-
-/** Epoch seconds, epoch milliseconds, or a date. */
-export function untilInstant(at: string, now: number): number | undefined {
-  const number = Number(at)
-  const instant = Number.isNaN(number) ? Date.parse(at) : number < 1e11 ? seconds(number) : number
-  return Number.isNaN(instant) ? undefined : Math.max(0, instant - now)
+  return retryAfterMs(after, now)
 }
 
 /** The member `path` names, e.g. "error.message", as text. */

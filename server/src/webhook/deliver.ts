@@ -201,7 +201,7 @@ async function tryOnce(
 const judge = (status: number, retryAfter: string | undefined, wallNow: number): Verdict =>
   status === 410
     ? { kind: 'failed' }
-    : { kind: 'again', waitMs: Math.min(retryAfterMs(retryAfter, wallNow), longestRetryAfter) }
+    : { kind: 'again', waitMs: Math.min(retryAfterMs(retryAfter, wallNow) ?? 0, longestRetryAfter) }
 
 /** Cut after it was cleaned: half of a secret has no shape. Without what PostgreSQL cannot store, or this attempt could not be written down. */
 const storable = (text: string, bytes: number): string | null =>
