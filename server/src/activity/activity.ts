@@ -65,10 +65,10 @@ interface Deps {
 
 /** A record holds some 400 bytes: 4 MB. */
 const mostWaiting = 10_000
-/** Of 500, putting them into one statement holds the process for some 2 ms. */
+/** Of 500, putting them into one statement holds the process for a millisecond or two. */
 const mostAtOnce = 500
 const flushEvery = seconds(1)
-/** Redacting and sealing two bodies takes 0.3 ms. */
+/** Redacting and sealing two bodies takes a millisecond or two. */
 const bodiesPerFlush = 20
 const drainWithin = seconds(5)
 

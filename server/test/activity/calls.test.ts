@@ -261,3 +261,15 @@ test('who is not known leaves nothing', async () => {
   await recorded()
   assert.equal(await all(), before + 1)
 })
+
+test('a stop writes what is waiting', async t => {
+  const own = await startWorld(t)
+  const connection = await own.connect()
+  await send(own.fairlead.url, { path: '/proxy/x', headers: naming(own, connection) })
+  await own.fairlead.app.stop()
+  const { db: after, close } = await openDb({ url: own.fairlead.databaseUrl })
+  t.after(close)
+  assert.deepEqual(await after.query(sql`select connection_id, outcome from activity`), [
+    { connection_id: connection, outcome: 'answered' },
+  ])
+})
