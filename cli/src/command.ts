@@ -27,6 +27,8 @@ export const options = {
   scopes: { type: 'string' },
   event: { type: 'string' },
   since: { type: 'string' },
+  status: { type: 'string' },
+  follow: { type: 'boolean' },
 } as const satisfies ParseArgsOptionsConfig
 
 export type Option = keyof typeof options

@@ -28,11 +28,12 @@ export const printable = (text: string): string =>
   text.replace(/[\p{Cc}\p{Cf}\u2028\u2029]/gu, char => `\\u${char.codePointAt(0)!.toString(16).padStart(4, '0')}`)
 
 /** JSON escapes the control characters below U+0020 only. */
-export const jsonText = (value: unknown): string =>
-  JSON.stringify(value, null, 2).replace(
-    /[\u007f-\u009f\u2028\u2029]/g,
-    char => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`,
-  )
+const escaped = (json: string): string =>
+  json.replace(/[\u007f-\u009f\u2028\u2029]/g, char => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`)
+
+export const jsonText = (value: unknown): string => escaped(JSON.stringify(value, null, 2))
+
+export const jsonLine = (value: unknown): string => escaped(JSON.stringify(value))
 
 const width = (text: string): number => [...stripVTControlCharacters(text)].length
 

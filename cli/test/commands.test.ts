@@ -1,5 +1,7 @@
 /** Every command against a real server around the Salesforce simulator: what a person reads, what a script reads, what must not be printed. */
 import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -10,7 +12,7 @@ import { sql } from '../../server/src/db/sql.ts'
 import { openSite, type Site } from '../../server/test/connection/support/site.ts'
 import { until } from '../../server/test/db/until.ts'
 import { Browser } from '../../server/test/support/fairlead.ts'
-import { type Ran, run } from './support.ts'
+import { bin, type Ran, run } from './support.ts'
 
 type Cli = (args: string, input?: string) => Promise<Ran>
 
@@ -287,6 +289,49 @@ test('settings and webhooks', async t => {
   assert.equal(done(await cli('webhooks deliveries --state failed')).out, 'There are no deliveries.\n')
   fails(await cli('webhooks replay'), 2, /the id of a delivery, or --since/)
   fails(await cli('webhooks replay --since yesterday'), 1, /\(invalid_body\)/)
+})
+
+test('activity: listed, narrowed down, followed', async t => {
+  const [site, cli] = await open(t)
+  assert.equal(done(await cli('activity')).out, 'There were no calls.\n')
+  const [id, other] = [await site.connect('ada'), await site.connect('grace')]
+  const [first, second] = site.servers
+  for (const [server, connection] of [
+    [first, id],
+    [second, id],
+    [second, other],
+  ] as const)
+    assert.equal((await site.proxied(server, connection)).status, 200)
+  const listed = async (args = '') => done(await cli(`activity list --json${args}`)).json
+  await until(async () => (await listed()).length === 3)
+  const lines = done(await cli(`activity --connection ${id}`))
+    .out.trimEnd()
+    .split('\n')
+  assert.equal(lines.length, 3)
+  assert.match(lines[0]!, /^ENDED +STATUS +METHOD +TOOK +INTEGRATION +CONNECTION +PATH$/)
+  for (const line of lines.slice(1))
+    assert.match(line, new RegExp(`200 +GET .* sf +${id} .*/services/data/v66.0/limits$`))
+  assert.deepEqual([(await listed(' --status 5xx')).length, (await listed(' --integration none')).length], [0, 0])
+  fails(await cli('activity --status fine'), 1, /\(invalid_query_params\)\n {2}status: /)
+
+  const child = spawn(process.execPath, [bin, 'activity', '--follow', '--json', '--connection', other], {
+    env: { PATH: process.env.PATH ?? '', FAIRLEAD_URL: first.url, FAIRLEAD_SECRET_KEY: first.key },
+  })
+  let out = ''
+  child.stdout.setEncoding('utf8').on('data', text => {
+    out += text
+  })
+  const printed = () => out.split('\n').filter(Boolean)
+  await until(() => printed().length === 1)
+  for (const server of [first, second, second]) await site.proxied(server, other)
+  await site.proxied(first, id)
+  await until(() => printed().length === 4)
+  const shown = printed().map(line => JSON.parse(line))
+  assert.equal(new Set(shown.map(call => call.id)).size, 4, 'each once')
+  assert.ok(shown.every(call => call.connection_id === other))
+  child.kill()
+  await once(child, 'exit')
+  assert.equal(printed().length, 4)
 })
 
 test('names of end users do not drive the terminal', async t => {

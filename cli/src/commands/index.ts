@@ -1,5 +1,6 @@
 /** Every command, once, in the order help shows them. */
 import type { Command } from '../command.ts'
+import { activity } from './activity.ts'
 import { connect } from './connect.ts'
 import { connections } from './connections.ts'
 import { encryption } from './encryption.ts'
@@ -14,6 +15,7 @@ export const commands: Command[] = [
   ...status,
   ...connect,
   ...connections,
+  ...activity,
   ...revocations,
   ...integrations,
   ...providers,

@@ -65,17 +65,16 @@ interface Deps {
 
 /** A record holds some 400 bytes: 4 MB. */
 const mostWaiting = 10_000
-/** Of 500, putting them into one statement holds the process for some 2 ms. */
+/** Of 500, putting them into one statement holds the process for a millisecond or two. */
 const mostAtOnce = 500
 const flushEvery = seconds(1)
-/** Redacting and sealing two bodies takes 0.3 ms. */
+/** Redacting and sealing two bodies takes a millisecond or two. */
 const bodiesPerFlush = 20
 const drainWithin = seconds(5)
 
 export function createActivity({ db, vault, clock, log }: Deps): Activity {
   let waiting: Call[] = []
   let bodiesLeft = bodiesPerFlush
-  let soon = false
   let flushing: Promise<void> | undefined
   /** Calls that were dropped and are not yet written down, by environment. */
   const dropped = new Map<number, number>()
@@ -98,9 +97,10 @@ export function createActivity({ db, vault, clock, log }: Deps): Activity {
     if (lost.length > 0) log.warn({ calls: lost.reduce((sum, [, n]) => sum + n, 0) }, 'calls were not recorded')
   }
 
-  /** Until less than a whole batch is left, or to the end. */
-  async function writeAll(least: number): Promise<void> {
-    while (waiting.length >= least || dropped.size > 0) {
+  /** What waits, and as long as whole batches come meanwhile those too: going on to the last one would be a statement for every few calls. */
+  async function writeAll(): Promise<void> {
+    if (waiting.length === 0 && dropped.size === 0) return
+    do {
       // They keep their place until they are written, so that the bound holds for them as well.
       const calls = waiting.slice(0, mostAtOnce)
       try {
@@ -116,18 +116,18 @@ export function createActivity({ db, vault, clock, log }: Deps): Activity {
         return
       }
       waiting = waiting.slice(calls.length)
-    }
+    } while (waiting.length >= mostAtOnce)
   }
 
-  function flush(least = 1): Promise<void> {
-    flushing ??= writeAll(least).finally(() => {
+  function flush(): Promise<void> {
+    flushing ??= writeAll().finally(() => {
       flushing = undefined
     })
     return flushing
   }
 
-  const quietly = (least?: number): void => {
-    flush(least).catch(error => log.debug({ reason: String(error) }, 'activity waits for the database'))
+  const quietly = (): void => {
+    flush().catch(error => log.debug({ reason: String(error) }, 'activity waits for the database'))
   }
 
   const timer = setInterval(() => {
@@ -140,12 +140,8 @@ export function createActivity({ db, vault, clock, log }: Deps): Activity {
     record(call) {
       if (waiting.length >= mostWaiting) return drop([call])
       waiting.push(call)
-      if (waiting.length < mostAtOnce || soon || flushing) return
-      soon = true
-      setImmediate(() => {
-        soon = false
-        quietly(mostAtOnce)
-      })
+      // Only when it gets there: while the database is away the timer alone tries, not every call.
+      if (waiting.length === mostAtOnce && !flushing) setImmediate(quietly)
     },
 
     keepBodies() {
@@ -159,8 +155,9 @@ export function createActivity({ db, vault, clock, log }: Deps): Activity {
       const late = Promise.withResolvers<void>()
       const giveUp = setTimeout(late.resolve, drainWithin)
       const all = (async () => {
-        await flushing?.catch(() => {})
-        await flush()
+        await flushing
+        do await flush()
+        while (waiting.length > 0)
       })()
       await Promise.race([all.catch(() => {}), late.promise])
       clearTimeout(giveUp)

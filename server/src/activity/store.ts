@@ -98,7 +98,7 @@ const keepDays = 14
 const gigabyte = 1024 ** 3
 
 /** `slots` as the migration made them: one is being filled, the others are whole. */
-interface Ring {
+export interface Ring {
   name: string
   slots: number
   /** A slot is left when it has been in use for so long, or is so big. */
@@ -111,8 +111,8 @@ const calls: Ring = { name: 'activity', slots: 15, ms: days(1), bytes: (5 * giga
 /** A day, and 1 GB. */
 const bodies: Ring = { name: 'activity_body', slots: 13, ms: minutes(120), bytes: gigabyte / 13 }
 
-export async function retainActivity(db: Db): Promise<void> {
-  for (const ring of [calls, bodies]) for (let turns = 0; turns < ring.slots && (await turned(db, ring)); turns++) {}
+export async function retainActivity(db: Db, rings = [calls, bodies]): Promise<void> {
+  for (const ring of rings) for (let turns = 0; turns < ring.slots && (await turned(db, ring)); turns++) {}
   await db.query(sql`
     delete from activity_dropped where at < clock_timestamp() - ${keepDays}::int * interval '1 day'`)
 }

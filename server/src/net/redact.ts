@@ -147,9 +147,10 @@ export function redactBody(text: string, type: string, known: string[]): string 
 /** As it is, percent-encoded by two schools, in hexadecimal, and in base64 wherever it begins in what was encoded. */
 function spellings(value: string): Set<string> {
   const encoded = encodeURIComponent(value)
-  const strict = encoded.replace(/[!'()*]/g, char => `%${char.charCodeAt(0).toString(16)}`)
+  const strict = encoded.replace(/[!'()*]/g, char => `%${char.charCodeAt(0).toString(16).toUpperCase()}`)
   const hex = Buffer.from(value).toString('hex')
-  const all = [value, encoded, strict, strict.replace(/%../g, coded => coded.toLowerCase()), hex, hex.toUpperCase()]
+  const small = (text: string) => text.replace(/%../g, coded => coded.toLowerCase())
+  const all = [value, encoded, strict, small(encoded), small(strict), hex, hex.toUpperCase()]
   for (const ahead of [0, 1, 2]) {
     const bytes = Buffer.concat([Buffer.alloc(ahead), Buffer.from(value)])
     // The characters that hold bits of a neighbour are not the value's alone.

@@ -1,7 +1,7 @@
 /** Canary: a secret in any of the shapes we know must not survive; ordinary words must. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { redactText, redactUrl } from '../../src/net/redact.ts'
+import { redactBody, redactText, redactUrl } from '../../src/net/redact.ts'
 
 const canary = 'CANARY0123456789abcdefCANARY'
 const salesforce = `00D8d000000abcd!AQ4A.${canary}`
@@ -81,4 +81,63 @@ test('a long hostile text is redacted in linear time', () => {
     `${'eyJaaaaaa.'.repeat(20_000)}${'//'.repeat(20_000)}${'00D'.repeat(20_000)}${'access_token '.repeat(20_000)}`,
   )
   assert.ok(performance.now() - start < 2000)
+})
+
+const json = 'application/json'
+const key = '0f0e0d0c-0b0a-4908-8706-050403020100'
+const basic = (text: string) => Buffer.from(text).toString('base64')
+const bodies: [type: string, body: string][] = [
+  [json, `{"accessToken":"${canary}"}`],
+  [json, `{"a":{"Client-Secret" : "${canary}"}}`],
+  [json, `{"password":"with \\" a quote ${canary}"}`],
+  [json, `{"tokens":["${canary}","${canary}"],"x":1}`],
+  [json, `{"otp":123456,"session_id":"${canary}`],
+  [json, JSON.stringify({ log: JSON.stringify({ token: canary }) })],
+  [json, `{"text":"00D8d000000abcd\\u0021AQ4A.${canary}"}`],
+  ['application/x-www-form-urlencoded', `grant_type=password&username=ada&password=${canary}&code=${canary}`],
+  ['application/xml', `<urn:login><urn:password>${canary}</urn:password></urn:login>`],
+  ['text/xml', `<a sessionId="${canary}"/><b token='${canary}'>`],
+  ['text/plain', `Authorization: Bearer ${canary}`],
+]
+for (const [type, body] of bodies)
+  test(`no secret is left of the body ${body}`, () => {
+    const redacted = redactBody(body, type, [])
+    assert.ok(!redacted.includes('CANARY') && !redacted.includes('123456'), redacted)
+    assert.ok(redacted.includes('[redacted]'))
+  })
+
+test('no value that is known is left of a body, however it is written', () => {
+  const token = `00D!a/b+c=.${canary}`
+  for (const value of [key, token])
+    for (const body of [
+      value,
+      `x=${encodeURIComponent(value)}`,
+      encodeURIComponent(value).replaceAll('!', '%21'),
+      encodeURIComponent(value).toLowerCase().includes('%2f')
+        ? encodeURIComponent(value).replace(/%../g, hex => hex.toLowerCase())
+        : value,
+      Buffer.from(value).toString('hex'),
+      ...['', 'a', 'ab', 'abc'].flatMap(user => [basic(`${user}:${value}`), basic(`${user}:${value}:x`)]),
+      Buffer.from(value).toString('base64url'),
+      JSON.stringify({ note: value }).replaceAll('/', '\\/').replaceAll('!', '\\u0021'),
+      value.slice(0, 20), // cut off
+    ]) {
+      const redacted = redactBody(`says ${body}`, 'text/plain', [key, token])
+      const left = redacted.replaceAll('[redacted]', '')
+      // Of base64, the characters that share their bits with a neighbour may stay.
+      assert.ok(left.length < 24 && !left.includes(value.slice(4, 16)), `${body} → ${redacted}`)
+    }
+})
+
+test('what is no secret stays in a body', () => {
+  for (const body of [
+    '{"code":"NOT_FOUND","state":"CA","key":"PROJ-1","Name":"Edge Communications","errorCode":"INVALID_FIELD"}',
+    '[{"message":"No such column \'Foo\'","errorCode":"INVALID_FIELD"}]',
+    '<Account><Name>Edge</Name><Phone>(512) 757-6000</Phone></Account>',
+    'a=1&name=Edge',
+  ])
+    for (const type of [json, 'text/xml', 'application/x-www-form-urlencoded']) {
+      if (body.startsWith('a=') !== type.endsWith('urlencoded')) continue
+      assert.equal(redactBody(body, type, [key]), body)
+    }
 })

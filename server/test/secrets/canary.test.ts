@@ -31,6 +31,9 @@ const secrets = {
   refresh1: canary('refresh-1'),
   access2: canary('access-2'),
   refresh2: canary('refresh-2'),
+  inQuery: canary('in-query'),
+  inPath: canary('in-path'),
+  inBody: canary('in-body'),
 }
 type Made = 'apiKey' | 'session' | 'state' | 'cookie' | 'verifier' | 'failingVerifier' | 'signingKey' | 'newSigningKey'
 type Name = keyof typeof secrets | Made
@@ -174,6 +177,50 @@ test('no secret leaves but where it is asked for', async t => {
     assert.deepEqual(found(JSON.stringify(upstream)), ['access1'], 'and our key stays with us')
   })
 
+  await t.test('calls whose every part holds a secret, and what is recorded of them', async () => {
+    assert.equal((await call('PATCH', '/integrations/mock', { capture_bodies: true })).json.data.capture_bodies, true)
+    const { inQuery, inPath, inBody, access1, refresh1 } = secrets
+    const key = canaries.get('apiKey')!
+    // It repeats whatever it was sent, in several wrappings, and adds what it knows.
+    provider.api = (res, { headers, body }) => {
+      const said = {
+        authorization: headers.authorization,
+        was: body,
+        refresh_token: refresh1,
+        note: `${access1}/${key}`,
+      }
+      const text = JSON.stringify({
+        ...said,
+        base64: Buffer.from(`ada:${access1}`).toString('base64'),
+        nested: JSON.stringify(said),
+      })
+      res.writeHead(200, { 'Content-Type': 'application/json' }).end(text)
+    }
+    const path = `/proxy/tokens/${inPath}/revoke?q=${inQuery}&session=${inQuery}`
+    const answered = await call(
+      'POST',
+      path,
+      { password: inBody, nested: { client_secret: inBody }, key, token: access1 },
+      proxied,
+    )
+    assert.equal(answered.status, 200)
+    provider.api = undefined
+    holds(await call('GET', `/proxy/tokens/${inPath}?${inQuery}`, undefined, { ...proxied, 'Connection-Id': key }))
+    holds(await call('GET', `/via/mock/${key}/tokens/${inPath}`))
+    const listed = async () => (await call('GET', '/activity')).json.activity
+    await until(async () => (await listed()).length >= 4)
+    holds(await call('GET', '/activity'))
+    for (const { id: one, has_bodies } of await listed()) {
+      holds(await call('GET', `/activity/${one}`))
+      if (has_bodies) holds(await call('GET', `/activity/${one}/bodies`))
+    }
+    const kept = (await listed()).filter((one: { has_bodies: boolean }) => one.has_bodies)
+    assert.equal(kept.length, 1)
+    const bodies = await call('GET', `/activity/${kept[0].id}/bodies`)
+    assert.match(bodies.json.request.text, /"password":"\[redacted\]"/)
+    assert.match(bodies.json.answer.text, /"note":"/)
+  })
+
   await t.test('a refresh that succeeds', async () => {
     provider.answer = (res, asked) => sendJson(200, grant(secrets.access2, secrets.refresh2))(res, asked)
     holds(await call('GET', `${path}&force_refresh=true`), 'access2', 'idToken')
@@ -286,7 +333,7 @@ test('no secret leaves but where it is asked for', async t => {
       empty.filter(name =>
         [
           ...['credential', 'connection', 'integration', 'handshake', 'connect_session', 'api_key', 'setting'],
-          ...['webhook_key', 'webhook_event', 'webhook_delivery', 'webhook_attempt'],
+          ...['webhook_key', 'webhook_event', 'webhook_delivery', 'webhook_attempt', 'activity', 'activity_body'],
         ].includes(name),
       ),
       [],
@@ -296,7 +343,7 @@ test('no secret leaves but where it is asked for', async t => {
   await t.test('the search finds what is there', () => {
     for (const [name, value] of canaries)
       for (const text of spellings(value)) assert.ok(found(`x${text}y`).includes(name))
-    assert.equal(canaries.size, 18)
+    assert.equal(canaries.size, 21)
     assert.deepEqual(found(randomUUID()), [])
   })
 })

@@ -26,12 +26,17 @@ export interface Provider {
   otherRequests: Asked[]
   /** How the next token requests are answered. */
   answer: Answer
+  /** How requests to the API are; undefined: with hello. */
+  api: Answer | undefined
 }
 
 type Test = { after(work: () => Promise<void>): void }
 
 export async function startProvider(t: Test): Promise<Provider> {
-  const provider: Provider = { port: 0, url: '', tokenRequests: [], otherRequests: [], answer: res => void res.end() }
+  const provider: Provider = {
+    ...{ port: 0, url: '', tokenRequests: [], otherRequests: [], api: undefined },
+    answer: res => void res.end(),
+  }
   const server = createServer(async (req, res) => {
     let body = ''
     for await (const piece of req.setEncoding('utf8')) body += piece
@@ -42,6 +47,7 @@ export async function startProvider(t: Test): Promise<Provider> {
       provider.answer(res, asked)
     } else {
       provider.otherRequests.push(asked)
+      if (provider.api && !url.endsWith('/introspect')) return provider.api(res, asked)
       const active = { active: true, exp: Math.floor(Date.now() / 1000) + 7200 }
       sendJson(200, url.endsWith('/introspect') ? active : { hello: 'world' })(res, asked)
     }
