@@ -1,4 +1,4 @@
-/** A server of ours with one connection made through the real OAuth flow, whose API is `upstream`. */
+/** A server of ours with a connection made through the real OAuth flow, whose API is `upstream`; and another one, if there is a second. */
 import { randomUUID } from 'node:crypto'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -12,11 +12,13 @@ export interface Site {
   url: string
   key: string
   connectionId: string
+  /** On the integration "second", when there is a second upstream. */
+  secondId: string | undefined
   server: Process
   stop(): Promise<void>
 }
 
-export async function openSite(upstream: string): Promise<Site> {
+export async function openSite(upstream: string, second?: string): Promise<Site> {
   const port = await freePort()
   const url = `http://127.0.0.1:${port}`
   const key = randomUUID()
@@ -25,7 +27,9 @@ export async function openSite(upstream: string): Promise<Site> {
   const providers = join(folder, 'providers.yaml')
   writeFileSync(
     providers,
-    `${sandboxOverlay(simulator.base('test'), ['127.0.0.1'])}  proxy: { base_url: '${upstream}' }\n`,
+    `${sandboxOverlay(simulator.base('test'), ['127.0.0.1'])}  proxy: { base_url: '${upstream}' }\n${
+      second === undefined ? '' : `second:\n  alias: salesforce-sandbox\n  proxy: { base_url: '${second}' }\n`
+    }`,
   )
   const server = await start(process.execPath, [join(import.meta.dirname, '../server/src/main.ts')], port, {
     PATH: process.env.PATH,
@@ -48,14 +52,20 @@ export async function openSite(upstream: string): Promise<Site> {
   }
   const { clientId, clientSecret } = simulator.app('acme--uat')
   const credentials = { type: 'OAUTH2', client_id: clientId, client_secret: clientSecret }
-  await call('POST', '/integrations', { provider: 'salesforce-sandbox', unique_key: 'sf', credentials })
-  const session = await call('POST', '/connect/sessions', { end_user: { id: 'ada' } })
-  await walkConsent(`${url}/oauth/connect/sf?connect_session_token=${session.data.token}`)
-  const { connections } = await call('GET', '/connections')
+  const connected = async (provider: string, unique_key: string): Promise<string> => {
+    await call('POST', '/integrations', { provider, unique_key, credentials })
+    const session = await call('POST', '/connect/sessions', { end_user: { id: unique_key } })
+    await walkConsent(`${url}/oauth/connect/${unique_key}?connect_session_token=${session.data.token}`)
+    const { connections } = await call('GET', `/connections?endUserId=${unique_key}`)
+    return connections[0]!.connection_id
+  }
+  const connectionId = await connected('salesforce-sandbox', 'sf')
+  const secondId = second === undefined ? undefined : await connected('second', 'second')
   return {
     url,
     key,
-    connectionId: connections[0]!.connection_id,
+    connectionId,
+    secondId,
     server,
     async stop() {
       await server.stop()

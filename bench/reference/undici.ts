@@ -3,7 +3,7 @@ import { createServer } from 'node:http'
 import { Agent } from 'undici'
 
 const [, , port, origin] = process.argv
-const agent = new Agent({ connections: 128, pipelining: 1 })
+const agent = new Agent({ connections: 1_024, pipelining: 1 })
 
 createServer((req, res) => {
   const body =

@@ -72,7 +72,8 @@ export interface App {
   port: number
   /** API keys generated on this start: shown now or never. */
   generatedKeys: { environment: string; key: Secret }[]
-  stop(): Promise<void>
+  /** `lingerMs`: how long it may serve on for those who have not seen yet that it is not ready. */
+  stop(lingerMs?: number): Promise<void>
 }
 
 const version = '0.1.0'
@@ -80,7 +81,9 @@ const version = '0.1.0'
 export async function startApp(config: Config, log: Log, timing: Timing = defaultTiming): Promise<App> {
   checkTiming(timing)
   const closers: (() => Promise<unknown>)[] = []
-  const stop = async () => {
+  let linger = 0
+  const stop = async (lingerMs = 0) => {
+    linger = lingerMs
     for (const close of closers.splice(0).reverse())
       await close().catch(error => log.error({ error: String(error) }, 'could not close'))
   }
@@ -220,7 +223,7 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     closers.push(async () => {
       stopping = true
       // At the same time: both have the one grace.
-      await Promise.all([server.stop(shutdownGrace), jobs?.stop()])
+      await Promise.all([server.stop(shutdownGrace, linger), jobs?.stop()])
     })
     const keepAlive = createKeepAlive({
       db,

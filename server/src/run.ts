@@ -4,6 +4,9 @@ import { generatedKeysFile, startApp } from './app.ts'
 import { ConfigError, readConfig } from './config.ts'
 import { CatalogueError } from './provider/catalogue.ts'
 
+/** Load balancers ask every few seconds whether a server is ready. */
+const lingerMs = 5_000
+
 /** Runs the server until SIGTERM or SIGINT. A start that fails says why in sentences and exits 1. */
 export async function run(): Promise<void> {
   try {
@@ -25,7 +28,7 @@ export async function run(): Promise<void> {
       if (stopping) return
       stopping = true
       log.info({ signal }, 'stopping')
-      await app.stop()
+      await app.stop(lingerMs)
       log.info({}, 'stopped')
       process.exit(0)
     }

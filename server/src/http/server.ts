@@ -6,11 +6,11 @@ import { envelope, errorHeader } from './api.ts'
 export interface Listening {
   port: number
   /** Ends in order: see `drain`. */
-  stop(graceMs: number): Promise<void>
+  stop(graceMs: number, lingerMs: number): Promise<void>
 }
 
-/** Load balancers need a moment to see that we are not ready; until then what they still send is served. */
-const lingerMs = 5_000
+/** So long without a request, and whoever sends them has seen that we are not ready. */
+const quietMs = 1_000
 
 /**
  * The one listener. Headers must arrive within 10 s (slowloris); a body may take as long as it keeps coming, because uploads do.
@@ -26,7 +26,7 @@ export function listen(
   /** Connections that are done but for a body nobody wants: some callers never finish sending one once they have their answer. */
   const unfinished = new Set<Duplex>()
   let stopping = false
-  let idle = () => {}
+  let lastRequest = Number.NEGATIVE_INFINITY
   const server = createServer(
     {
       headersTimeout: 10_000,
@@ -55,8 +55,8 @@ export function listen(
           unfinished.add(socket)
           req.once('close', () => unfinished.delete(socket))
         }
-        if (underWay === 0) idle()
       })
+      lastRequest = performance.now()
       if (stopping) res.shouldKeepAlive = false
       handler(req, res)
     },
@@ -72,18 +72,16 @@ export function listen(
   // RFC 9110 §10.1.1: an expectation nobody knows may be ignored. Node would answer 417 by itself, without the mark of our errors.
   server.on('checkExpectation', (req, res) => server.emit('request', req, res))
 
-  /** Serves what is in flight; refuses new connections when nothing is, or after a moment; cuts what is left when the grace is over. */
-  async function drain(graceMs: number): Promise<void> {
+  /**
+   * Serves on until no more requests come, for `lingerMs` at most: a load balancer needs a moment to see that we are not ready, and a
+   * connection closed while it sends a request is a failed request. Then refuses new connections, and cuts what is left when the grace is over.
+   */
+  async function drain(graceMs: number, lingerMs: number): Promise<void> {
     stopping = true
     const cut = setTimeout(() => server.closeAllConnections(), graceMs)
-    if (underWay > 0)
-      await new Promise<void>(resolve => {
-        const linger = setTimeout(resolve, Math.min(lingerMs, graceMs))
-        idle = () => {
-          clearTimeout(linger)
-          resolve()
-        }
-      })
+    const until = performance.now() + Math.min(lingerMs, graceMs)
+    const busy = () => underWay > 0 || performance.now() - lastRequest < quietMs
+    while (busy() && performance.now() < until) await new Promise(resolve => setTimeout(resolve, 50))
     // A connection whose call was told "keep-alive" before the stop becomes idle only when that call ends.
     const sweep = setInterval(() => {
       server.closeIdleConnections()

@@ -16,6 +16,7 @@ import { type Address, type DialOptions, dialer } from '../../src/net/dial.ts'
 import { createEgress, egressPhaseOf } from '../../src/net/egress.ts'
 import { exchange } from '../../src/net/exchange.ts'
 import type { Egress, EgressRequest } from '../../src/seams.ts'
+import { forbiddenLiterals, forbiddenNames } from './support/hosts.ts'
 import type { PeerData } from './support/peer.ts'
 import { answering, certificate, closedPort, listen, rawServer } from './support/servers.ts'
 
@@ -65,77 +66,6 @@ function dispatch(egress: Egress, origin: string, headers: Record<string, string
 }
 
 // ---- what is refused opens nothing
-
-const forbiddenLiterals = [
-  '127.0.0.1',
-  '127.1',
-  '127.0.1',
-  '2130706433',
-  '0x7f000001',
-  '0x7f.0.0.1',
-  '0177.0.0.1',
-  '017700000001',
-  '0x7F.1',
-  '127.0.0.1.',
-  '127.255.255.254',
-  '１２７.０.０.１',
-  '127。0。0。1',
-  '①②⑦.⓪.⓪.①',
-  '%31%32%37.0.0.1',
-  '0.0.0.0',
-  '0',
-  '0x0',
-  '[::]',
-  '[::1]',
-  '[0:0:0:0:0:0:0:1]',
-  '[::ffff:127.0.0.1]',
-  '[::ffff:7f00:1]',
-  '[::127.0.0.1]',
-  '[::ffff:0:127.0.0.1]',
-  '[64:ff9b::7f00:1]',
-  '[64:ff9b::127.0.0.1]',
-  '[64:ff9b:1::7f00:1]',
-  '[2002:7f00:1::]',
-  '[2001:0:7f00:1::1]',
-  '[fe80::5efe:7f00:1]',
-  '[fe80::1]',
-  '[fec0::1]',
-  '[fc00::1]',
-  '[fd00:ec2::254]',
-  '[ff02::1]',
-  '[100::1]',
-  '[2001:db8::1]',
-  '169.254.169.254',
-  '2852039166',
-  '169.254.170.2',
-  '10.0.0.1',
-  '172.16.0.1',
-  '172.31.255.255',
-  '192.168.0.1',
-  '100.64.0.1',
-  '100.100.100.200',
-  '198.18.0.1',
-  '192.0.0.192',
-  '192.0.2.1',
-  '168.63.129.16',
-  '224.0.0.1',
-  '240.0.0.1',
-  '255.255.255.255',
-]
-const forbiddenNames = [
-  'localhost',
-  'LOCALHOST',
-  'a.localhost',
-  'localhost.',
-  'metadata',
-  'metadata.google.internal',
-  'metadata.goog',
-  'vault.local',
-  'kubernetes.default.svc.cluster.local',
-  'api.example.',
-  'user:secret@api.example',
-  'user@127.0.0.1',
-]
 
 test('no forbidden host opens a connection or asks a resolver, by either path', async t => {
   const { port, sockets } = await rawServer(t, socket => socket.destroy())

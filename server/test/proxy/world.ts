@@ -77,7 +77,7 @@ export async function startUpstream(t: Test): Promise<Upstream> {
   return upstream
 }
 
-async function startIssuer(t: Test): Promise<Issuer> {
+export async function startIssuer(t: Test): Promise<Issuer> {
   const server = createServer(async (req, res) => {
     const url = new URL(req.url!, 'http://issuer')
     if (url.pathname === '/authorize') {
