@@ -233,7 +233,8 @@ async function renewed(
     return undefined
   })
   if (isKept) return renewal
-  void renewal.then(newer => newer && renewedBlind.set(newer.id, newer.tokenVersion))
+  // Named before it is here: the next call may meet it before this process has heard that it came.
+  renewedBlind.set(credential.id, credential.tokenVersion + 1)
   return undefined
 }
 
