@@ -18,7 +18,7 @@ export interface Site {
   stop(): Promise<void>
 }
 
-export async function openSite(upstream: string, second?: string): Promise<Site> {
+export async function openSite(upstream: string, second?: string, nodeArgs: string[] = []): Promise<Site> {
   const port = await freePort()
   const url = `http://127.0.0.1:${port}`
   const key = randomUUID()
@@ -31,16 +31,21 @@ export async function openSite(upstream: string, second?: string): Promise<Site>
       second === undefined ? '' : `second:\n  alias: salesforce-sandbox\n  proxy: { base_url: '${second}' }\n`
     }`,
   )
-  const server = await start(process.execPath, [join(import.meta.dirname, '../server/src/main.ts')], port, {
-    PATH: process.env.PATH,
-    PORT: String(port),
-    FAIRLEAD_URL: url,
-    FAIRLEAD_DATA_DIR: folder,
-    FAIRLEAD_SECRET_KEY_DEV: key,
-    FAIRLEAD_PROVIDERS: providers,
-    FAIRLEAD_EGRESS_ALLOW: '127.0.0.1',
-    LOG_LEVEL: 'warn',
-  })
+  const server = await start(
+    process.execPath,
+    [...nodeArgs, join(import.meta.dirname, '../server/src/main.ts')],
+    port,
+    {
+      PATH: process.env.PATH,
+      PORT: String(port),
+      FAIRLEAD_URL: url,
+      FAIRLEAD_DATA_DIR: folder,
+      FAIRLEAD_SECRET_KEY_DEV: key,
+      FAIRLEAD_PROVIDERS: providers,
+      FAIRLEAD_EGRESS_ALLOW: '127.0.0.1',
+      LOG_LEVEL: 'warn',
+    },
+  )
   const call = async (method: string, path: string, body?: unknown) => {
     const answer = await fetch(`${url}${path}`, {
       method,

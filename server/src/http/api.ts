@@ -105,24 +105,30 @@ export const onNotFound = (): never => {
   throw new Failure('not_found')
 }
 
+/** RFC 9112 §6.3: without either header there is none. */
+const hasBody = (c: Context): boolean =>
+  c.req.header('transfer-encoding') !== undefined || Number(c.req.header('content-length') ?? 0) > 0
+
 /**
  * Bodies are JSON. A Content-Type without a body is tolerated: clients in the field send
  * `Content-Type: application/json` on GET and DELETE.
  */
 export const jsonOnly: MiddlewareHandler = async (c, next) => {
   const type = c.req.header('content-type')
-  const hasBody = c.req.header('transfer-encoding') !== undefined || Number(c.req.header('content-length') ?? 0) > 0
-  if (hasBody && type !== undefined && !/^application\/([a-z0-9.+-]+\+)?json\s*(;|$)/i.test(type))
+  if (hasBody(c) && type !== undefined && !/^application\/([a-z0-9.+-]+\+)?json\s*(;|$)/i.test(type))
     throw new Failure('invalid_content_type')
   await next()
 }
 
-export const limitBody = bodyLimit({
+const limit = bodyLimit({
   maxSize: maxBodyBytes,
   onError: () => {
     throw new Failure('body_too_large', { message: `${errors.body_too_large[1]} The limit is ${maxBodyBytes} bytes.` })
   },
 })
+
+/** Not asked where there is no body: to look for one it builds a whole Request, a fifth of what reading a connection costs. */
+export const limitBody: MiddlewareHandler = (c, next) => (hasBody(c) ? limit(c, next) : next())
 
 /** Puts the check of who is calling in front of a route; made by `account/`, handed to every room with routes. */
 export type Guard = <Route extends object>(route: Route) => Route & { middleware: MiddlewareHandler }
