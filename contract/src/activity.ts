@@ -54,7 +54,8 @@ const bodies = z.object({ request: body, answer: body }).openapi('ActivityBodies
 export type ActivityBodies = z.infer<typeof bodies>
 
 const reading = anyKeyWith('environment:activity:read')
-const activityId = z.object({ id: z.string().regex(/^[1-9]\d{0,14}$/, 'The `id` of a call.') })
+/** Its parts stay within what a Date and an exact number can hold. */
+const activityId = z.string().regex(/^[0-9a-z]{1,9}-[0-9a-z]{1,10}$/, 'The `id` of a call.')
 const instant = z.iso.datetime({ offset: true }).optional()
 
 export const listActivity = createRoute({
@@ -80,7 +81,7 @@ export const listActivity = createRoute({
       since: instant,
       until: instant,
       limit: z.coerce.number().int().min(1).max(200).optional(),
-      cursor: z.string().max(100).optional().openapi({ description: '`next_cursor` of the page before.' }),
+      cursor: activityId.optional().openapi({ description: '`next_cursor` of the page before.' }),
     }),
   },
   responses: {
@@ -104,7 +105,7 @@ export const getActivity = createRoute({
   path: '/activity/{id}',
   summary: 'One call',
   security: reading,
-  request: { params: activityId, query: z.strictObject({}) },
+  request: { params: z.object({ id: activityId }), query: z.strictObject({}) },
   responses: { 200: json(activity, 'The call.'), ...failing },
 })
 
@@ -113,6 +114,6 @@ export const getActivityBodies = createRoute({
   path: '/activity/{id}/bodies',
   summary: 'What was sent and answered, of a call whose integration has capture_bodies on',
   security: anyKeyWith('environment:connections:read_credentials'),
-  request: { params: activityId, query: z.strictObject({}) },
+  request: { params: z.object({ id: activityId }), query: z.strictObject({}) },
   responses: { 200: json(bodies, 'The beginning of both bodies.'), ...failing },
 })

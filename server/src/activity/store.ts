@@ -62,9 +62,9 @@ export async function sealBodies(vault: Vault, bodies: NewBodies[]): Promise<Sea
 }
 
 /**
- * One statement for all rows, which go as one JSON text: on the process's side that is 5 µs a row where arrays for `unnest` take 13 (the
- * driver escapes every element by itself), on PostgreSQL's the same. In a transaction, because only then is a batch whose answer was lost
- * known not to be there; its commit does not wait for the disk.
+ * One statement for all rows, a column each. The driver would escape every element by itself (13 µs a row on the process everything else
+ * runs on; so it is 2), and one JSON text of all rows costs PostgreSQL 6 µs a row more. In a transaction, because only then is a batch
+ * whose answer was lost known not to be there; its commit does not wait for the disk.
  */
 export const addActivity = (
   db: Db,
@@ -74,15 +74,20 @@ export const addActivity = (
 ): Promise<void> =>
   db.transaction(async tx => {
     await tx.query(sql`set local synchronous_commit to off`)
+    const all = (name: keyof NewActivity) => arrayOf(rows.map(row => row[name]))
     await tx.query(sql`
       insert into activity (slot, at, environment_id, api_key_id, provider_config_key, connection_id, method, host, path, status, outcome,
         error, bytes_up, bytes_down, sent_ms, first_byte_ms, total_ms, retries, refreshed, bodies)
       select r.slot, date_trunc('milliseconds', clock_timestamp() - e.age * interval '1 millisecond'), e.environment_id, e.api_key_id,
         e.provider_config_key, e.connection_id, e.method, e.host, e.path, e.status, e.outcome, e.error, e.bytes_up, e.bytes_down,
         e.sent_ms, e.first_byte_ms, e.total_ms, e.retries, e.refreshed, e.bodies
-      from activity_ring r, json_to_recordset(${JSON.stringify(rows)}::json) as e (age float8, environment_id integer, api_key_id bigint,
-        provider_config_key text, connection_id text, method text, host text, path text, status smallint, outcome text, error text,
-        bytes_up bigint, bytes_down bigint, sent_ms real, first_byte_ms real, total_ms real, retries smallint, refreshed boolean, bodies uuid)
+      from activity_ring r, unnest(${all('age')}::float8[], ${all('environment_id')}::integer[], ${all('api_key_id')}::bigint[],
+        ${all('provider_config_key')}::text[], ${all('connection_id')}::text[], ${all('method')}::text[], ${all('host')}::text[],
+        ${all('path')}::text[], ${all('status')}::smallint[], ${all('outcome')}::text[], ${all('error')}::text[],
+        ${all('bytes_up')}::bigint[], ${all('bytes_down')}::bigint[], ${all('sent_ms')}::real[], ${all('first_byte_ms')}::real[],
+        ${all('total_ms')}::real[], ${all('retries')}::smallint[], ${all('refreshed')}::boolean[], ${all('bodies')}::uuid[])
+        as e (age, environment_id, api_key_id, provider_config_key, connection_id, method, host, path, status, outcome, error, bytes_up,
+          bytes_down, sent_ms, first_byte_ms, total_ms, retries, refreshed, bodies)
       where r.name = 'activity'`)
     if (bodies.length > 0)
       await tx.query(sql`
@@ -93,6 +98,12 @@ export const addActivity = (
     for (const [environmentId, calls] of dropped)
       await tx.query(sql`insert into activity_dropped (environment_id, calls) values (${environmentId}, ${calls})`)
   })
+
+/**
+ * An array as PostgreSQL reads it: quotes, backslashes and nulls are written as in JSON. What else JSON escapes, control characters, stands
+ * in no name, path or host; a tab in a header that names nothing is read as a `t`.
+ */
+const arrayOf = (values: unknown[]): string => `{${JSON.stringify(values).slice(1, -1)}}`
 
 const keepDays = 14
 const gigabyte = 1024 ** 3
@@ -143,7 +154,7 @@ export interface ActivityRow extends Omit<NewActivity, 'age'> {
   at: Date
 }
 
-/** A place in the order of rows. */
+/** A place in the order of rows, and what a row is found by: an index on ids alone would be one more for every call. */
 export interface Place {
   at: Date
   id: number
@@ -229,9 +240,9 @@ export async function countDropped(
   return row!.calls
 }
 
-export async function findActivity(db: Db, environmentId: number, id: number): Promise<ActivityRow | undefined> {
+export async function findActivity(db: Db, environmentId: number, { at, id }: Place): Promise<ActivityRow | undefined> {
   const [row] = await db.query<ActivityRow>(sql`
-    select * from activity where id = ${id} and environment_id = ${environmentId}
+    select * from activity where environment_id = ${environmentId} and at = ${at} and id = ${id}
       and at > clock_timestamp() - ${keepDays}::int * interval '1 day'`)
   return row
 }

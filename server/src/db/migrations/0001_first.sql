@@ -391,7 +391,6 @@ create index activity_newest on activity (environment_id, at, id);
 create index activity_by_connection on activity (environment_id, connection_id, at, id);
 create index activity_by_integration on activity (environment_id, provider_config_key, at, id);
 create index activity_failed on activity (environment_id, at, id) where outcome <> 'answered' or status >= 400;
-create index activity_by_id on activity (id);
 
 -- Bodies of calls on integrations that ask for it. No foreign key to the data key: a retired one opens for longer than a body is kept.
 create table activity_body (
