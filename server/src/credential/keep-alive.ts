@@ -67,7 +67,8 @@ export function createKeepAlive(deps: Deps, pace: Pace = defaultPace): KeepAlive
     const began = clock.now()
     const over = () => signal.aborted || clock.now() - began >= pace.run
     const watched = await deps.watched()
-    await giveAllTurns(watched, over)
+    // A third of the time at most: a great import must not keep what is due from being renewed.
+    await giveAllTurns(watched, () => signal.aborted || clock.now() - began >= pace.run / 3)
 
     /** Integrations that may have something due, and what was taken of theirs and waits for room. */
     const queues = new Map(watched.map(one => [one.integrationId, { ...one, size: fewest, waiting: [] as DueGrant[] }]))

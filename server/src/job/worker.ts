@@ -42,6 +42,8 @@ export interface JobTiming {
   dead: number
   /** How long `stop` waits for jobs in hand. */
   grace: number
+  /** How long a queue that gave up may take to end its jobs in hand; then another one is started beside it. */
+  giveUp: number
 }
 
 export const defaultJobTiming: JobTiming = {
@@ -49,6 +51,7 @@ export const defaultJobTiming: JobTiming = {
   beat: seconds(10),
   dead: seconds(60),
   grace: seconds(28),
+  giveUp: seconds(30),
 }
 
 /** At a time, on one server. They mostly wait for somebody else's server. */
@@ -171,7 +174,22 @@ async function prepare(
       preset: { worker: { completeJobBatchDelay: 0, failJobBatchDelay: 0 } },
     })
     restartUnlessItFindsJobs(runner, events)
-    return { id: await created.promise, ended: runner.promise, stop: () => runner.stop().catch(() => {}) }
+    // Its own end may never come: it waits for every job in hand, and, when the ends of two could not be written at once, for ever.
+    const leftBehind = new Promise<void>((_, reject) =>
+      events.once('pool:gracefulShutdown', () =>
+        setTimeout(() => {
+          // Ends its cron, which would run on beside the next one's.
+          void runner.stop().catch(() => {})
+          reject(new Error('it did not end by itself'))
+        }, timing.giveUp).unref(),
+      ),
+    )
+    leftBehind.catch(() => {})
+    return {
+      id: await created.promise,
+      ended: Promise.race([runner.promise, leftBehind]),
+      stop: () => runner.stop().catch(() => {}),
+    }
   }
 }
 

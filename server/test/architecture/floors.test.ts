@@ -51,6 +51,7 @@ const workspaces: Record<string, string[]> = {
   'simulator/': [],
   'cli/src/': ['@fairlead/contract'],
   'demo/': ['@fairlead/contract', '@fairlead/salesforce-simulator', 'server/src/'],
+  'bench/': ['@fairlead/contract', '@fairlead/salesforce-simulator', 'server/src/', 'demo/'],
 }
 
 /** The two readers of `process.env` beside config.ts: one sets libuv's threads before anything runs, one hands it to config.ts. */
@@ -281,7 +282,7 @@ const withoutStrings = ({ text }: Source): string =>
 
 // ── The house as it is ──────────────────────────────────────────────────────────────────────────────────────────
 
-const house = ['server/src', 'contract', 'simulator', 'cli/src', 'demo'].flatMap(filesBelow)
+const house = ['server/src', 'contract', 'simulator', 'cli/src', 'demo', 'bench'].flatMap(filesBelow)
 const definitions = join(import.meta.dirname, '../../../providers')
 const builtIn = readdirSync(definitions)
   .filter(name => /\.ya?ml$/.test(name))
@@ -439,7 +440,7 @@ test('the reader sees the whole house', () => {
   const paths = new Set(house.map(({ path }) => path))
   const lost = imports.filter(
     ({ from, to }) =>
-      /^(server\/src|contract|simulator|cli\/src|demo)\//.test(to) && !paths.has(to) && !from.includes('/test/'),
+      /^(server\/src|contract|simulator|cli\/src|demo|bench)\//.test(to) && !paths.has(to) && !from.includes('/test/'),
   )
   assert.deepEqual(lost, [])
   // As many as a plain search finds: the scanner dropped no import with a comment.

@@ -15,7 +15,7 @@ import { lastFirst } from '../support/last-first.ts'
 
 type Test = { after(work: () => Promise<void>): void }
 
-const timing = { ...defaultJobTiming, poll: 100, beat: 100, dead: 1_000 }
+const timing = { ...defaultJobTiming, poll: 100, beat: 100, dead: 1_000, giveUp: 200 }
 
 async function room(t: Test) {
   const opened = lastFirst(t)
@@ -169,33 +169,64 @@ test('kill -9 in the middle of a job brings it back, to another server', async t
   )
 })
 
-test('a database that ends every connection in the middle of a job costs no job and not the process', async t => {
+test('a database that ends every connection in the middle of jobs costs no job and not the process', async t => {
   const { database, worker } = await room(t)
-  const ran: string[] = []
-  let cut = async () => {}
+  const ran = new Set<string>()
+  const cut = Promise.withResolvers<void>()
   await worker({
     note: async payload => {
-      ran.push((payload as { name: string }).name)
-      await cut()
+      const { name, after } = payload as { name: string; after: number }
+      ran.add(name)
+      await cut.promise
+      // Some end while their connection is already gone, some when there is a new one.
+      await systemClock.sleep(after)
     },
   })
-  cut = async () => {
-    cut = async () => {}
-    await database.db
-      .query(sql`
+  for (let i = 0; i < 12; i++) await addJob(database.db, 'note', { name: `in hand ${i}`, after: i * 3 })
+  await until(() => ran.size === 12)
+  await database.db
+    .query(sql`
       select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()`)
-      .catch(() => {})
-  }
-  await addJob(database.db, 'note', { name: 'cut off' })
-  await until(() => ran.includes('cut off'))
-  await until(() =>
-    database
-      .ping()
-      .then(() => true)
-      .catch(() => false),
-  )
-  await addJob(database.db, 'note', { name: 'afterwards' })
-  await until(async () => ran.includes('afterwards') && (await open(database)) === 0)
+    .catch(() => {})
+  cut.resolve()
+  const added = () =>
+    addJob(database.db, 'note', { name: 'afterwards', after: 0 }).then(
+      () => true,
+      () => false,
+    )
+  await until(added)
+  await until(async () => ran.has('afterwards') && (await open(database)) === 0)
+})
+
+test('a job that never ends does not keep a queue that gave up from being started again', async t => {
+  const { database, worker } = await room(t)
+  const { db } = database
+  const ran: string[] = []
+  const rest = Promise.withResolvers<void>()
+  const jobs = await worker({
+    endless: () => {
+      ran.push('endless')
+      return rest.promise
+    },
+    // Its end cannot be written, which is what makes graphile-worker give up.
+    unwritten: async () => {
+      ran.push('unwritten')
+      await db.query(sql`alter table graphile_worker._private_jobs rename to elsewhere`)
+    },
+    note: async () => void ran.push('note'),
+  })
+  await addJob(db, 'endless', {})
+  await until(() => ran.includes('endless'))
+  await addJob(db, 'unwritten', {})
+  await until(() => ran.includes('unwritten'))
+  // Long enough for the end to have failed: then the one that began nothing more is the old queue.
+  await until(async () => {
+    await db.query(sql`alter table if exists graphile_worker.elsewhere rename to _private_jobs`)
+    await addJob(db, 'note', {}, { key: 'one' })
+    return ran.includes('note')
+  })
+  rest.resolve()
+  await jobs.stop()
 })
 
 test('a server that stops tells its jobs, waits for them, and takes no more', async t => {

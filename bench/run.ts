@@ -1,0 +1,11 @@
+/** Every bench in this folder, one after the other, each in a process of its own; further arguments are handed on. */
+import { spawnSync } from 'node:child_process'
+import { join } from 'node:path'
+
+const benches = ['proxy.ts', 'read.ts', 'oauth.ts', 'keep-alive.ts', 'streaming.ts', 'isolation.ts', 'restart.ts']
+for (const bench of benches) {
+  const { status } = spawnSync(process.execPath, [join(import.meta.dirname, bench), ...process.argv.slice(2)], {
+    stdio: 'inherit',
+  })
+  if (status !== 0) process.exitCode = 1
+}
