@@ -143,7 +143,18 @@ export const errors = {
     424,
     'This connection has no base URL: the provider names none, or a fact it is built from is missing.',
   ],
-  base_url_override_disabled: [400, 'Base-Url-Override is off. Leave the header out or empty.'],
+  base_url_override_disabled: [
+    400,
+    'Base-Url-Override is off for this integration. Leave the header out or empty, or name the hosts it may lead to in base_url_hosts.',
+  ],
+  base_url_override_not_allowed: [
+    400,
+    'Base-Url-Override must be a URL without user, query and fragment whose host is one of base_url_hosts of this integration.',
+  ],
+  proxy_body_too_large: [
+    413,
+    'This provider has members added to JSON bodies, and a body that long is not read. The most is 1 MiB.',
+  ],
   upstream_unreachable: [502, 'The provider could not be reached. Nothing of this request arrived there.'],
   upstream_failed: [
     502,

@@ -30,6 +30,7 @@ export const integration = z
     logo: z.string(),
     forward_webhooks: z.boolean(),
     capture_bodies: captureBodies,
+    base_url_hosts: z.array(z.string()),
     created_at: z.string(),
     updated_at: z.string(),
   })
@@ -53,6 +54,19 @@ const uniqueKeyParam = z.object({ uniqueKey: integrationKey })
 const scope = (verb: string) => `environment:integrations:${verb}`
 const displayName = z.string().min(1).max(255)
 
+/** Where `Base-Url-Override` may lead, and the credential with it: exact hosts, the port with them unless it is the scheme's own. */
+const baseUrlHosts = z
+  .array(
+    z
+      .string()
+      .max(262)
+      .regex(
+        /^(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*|\[[0-9a-f:.]+\])(?::\d{1,5})?$/,
+        'A host in lower case, with its port unless that is 443. No patterns.',
+      ),
+  )
+  .max(50)
+
 export const listIntegrations = createRoute({
   method: 'get',
   path: '/integrations',
@@ -75,6 +89,7 @@ export const createIntegration = createRoute({
         credentials: oauth2Client.optional(),
         forward_webhooks: z.boolean().optional(),
         capture_bodies: captureBodies.optional(),
+        base_url_hosts: baseUrlHosts.optional(),
       }),
     ),
   },
@@ -109,6 +124,7 @@ export const updateIntegration = createRoute({
         credentials: oauth2Client.optional(),
         forward_webhooks: z.boolean().optional(),
         capture_bodies: captureBodies.optional(),
+        base_url_hosts: baseUrlHosts.optional(),
       }),
     ),
   },

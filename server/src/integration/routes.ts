@@ -56,6 +56,7 @@ export function integrationRoutes(deps: Deps) {
     logo: `${url}/images/template-logos/${integration.provider}.svg`,
     forward_webhooks: integration.forwardWebhooks,
     capture_bodies: integration.captureBodies,
+    base_url_hosts: integration.baseUrlHosts,
     created_at: isoZulu(integration.createdAt),
     updated_at: isoZulu(integration.updatedAt),
   })
@@ -93,6 +94,7 @@ export function integrationRoutes(deps: Deps) {
       scopes: body.credentials?.scopes ?? null,
       forwardWebhooks: body.forward_webhooks ?? true,
       captureBodies: body.capture_bodies ?? false,
+      baseUrlHosts: body.base_url_hosts ?? [],
     })
     if (!added) return refuse('uniqueKey', `An integration "${body.unique_key}" exists already.`)
     return c.json({ data: view(added) }, 200)
@@ -147,6 +149,7 @@ export function integrationRoutes(deps: Deps) {
         scopes: body.credentials?.scopes ?? integration.scopes,
         forwardWebhooks: body.forward_webhooks ?? integration.forwardWebhooks,
         captureBodies: body.capture_bodies ?? integration.captureBodies,
+        baseUrlHosts: body.base_url_hosts ?? integration.baseUrlHosts,
       })
       if (!saved) throw new Failure('not_found')
       await deps.changed(environment.id)

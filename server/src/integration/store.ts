@@ -16,6 +16,8 @@ export interface Integration {
   scopes: string | null
   forwardWebhooks: boolean
   captureBodies: boolean
+  /** Where `Base-Url-Override` may lead: host, and port unless it is the scheme's own. Empty: nowhere. */
+  baseUrlHosts: string[]
   createdAt: Date
   updatedAt: Date
 }
@@ -31,6 +33,7 @@ interface Row {
   scopes: string | null
   forward_webhooks: boolean
   capture_bodies: boolean
+  base_url_hosts: string[]
   created_at: Date
   updated_at: Date
 }
@@ -62,6 +65,7 @@ function fromRow(vault: Vault, row: Row): Integration {
     scopes: row.scopes,
     forwardWebhooks: row.forward_webhooks,
     captureBodies: row.capture_bodies,
+    baseUrlHosts: row.base_url_hosts,
     createdAt: row.created_at,
     updatedAt: row.updated_at,
   }
@@ -102,6 +106,7 @@ export interface NewIntegration {
   scopes: string | null
   forwardWebhooks: boolean
   captureBodies: boolean
+  baseUrlHosts: string[]
 }
 
 /** Undefined when the key is taken. */
@@ -110,22 +115,34 @@ export async function addIntegration({ db, vault }: Deps, added: NewIntegration)
   const place = secretPlace(added.environmentId, added.key)
   const sealed = clientSecret && (await vault.withKeys(() => vault.seal(clientSecret, place)))
   const [row] = await db.query<Row>(sql`
-    insert into integration (environment_id, unique_key, provider, display_name, client_id, client_secret_sealed, scopes, forward_webhooks, capture_bodies)
-    values (${added.environmentId}, ${added.key}, ${added.provider}, ${added.displayName}, ${added.clientId}, ${sealed}, ${added.scopes}, ${added.forwardWebhooks}, ${added.captureBodies})
+    insert into integration (environment_id, unique_key, provider, display_name, client_id, client_secret_sealed, scopes, forward_webhooks,
+      capture_bodies, base_url_hosts)
+    values (${added.environmentId}, ${added.key}, ${added.provider}, ${added.displayName}, ${added.clientId}, ${sealed}, ${added.scopes}, ${added.forwardWebhooks},
+      ${added.captureBodies}, ${added.baseUrlHosts})
     on conflict (environment_id, unique_key) do nothing
     returning *`)
   return row && vault.withKeys(() => fromRow(vault, row))
 }
 
 export async function saveIntegration({ db, vault }: Deps, integration: Integration): Promise<Integration | undefined> {
-  const { id, environmentId, key, displayName, clientId, clientSecret, scopes, forwardWebhooks, captureBodies } =
-    integration
+  const {
+    id,
+    environmentId,
+    key,
+    displayName,
+    clientId,
+    clientSecret,
+    scopes,
+    forwardWebhooks,
+    captureBodies,
+    baseUrlHosts,
+  } = integration
   const place = secretPlace(environmentId, key)
   const sealed = clientSecret && (await vault.withKeys(() => vault.seal(clientSecret.reveal(), place)))
   const [row] = await db.query<Row>(sql`
     update integration set unique_key = ${key}, display_name = ${displayName}, client_id = ${clientId},
       client_secret_sealed = ${sealed}, scopes = ${scopes}, forward_webhooks = ${forwardWebhooks},
-      capture_bodies = ${captureBodies}, updated_at = now()
+      capture_bodies = ${captureBodies}, base_url_hosts = ${baseUrlHosts}, updated_at = now()
     where id = ${id} returning *`)
   return row && vault.withKeys(() => fromRow(vault, row))
 }

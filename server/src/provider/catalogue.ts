@@ -165,6 +165,7 @@ function lint(definition: ProviderDefinition, egressAllow: EgressRules): Fault[]
       ['proxy', 'query', name],
       value,
     ]),
+    ...textsIn(definition.proxy?.body, ['proxy', 'body']),
     ...Object.entries(definition.token_params ?? {}).map(([name, value]): [string[], string] => [
       ['token_params', name],
       value,
@@ -204,6 +205,13 @@ function lint(definition: ProviderDefinition, egressAllow: EgressRules): Fault[]
       if (!definition[key] && definition.installation !== 'outbound')
         faults.push({ path: [key], message: 'is needed for OAUTH2' })
   return faults
+}
+
+/** Every text at any depth, with its path. */
+function textsIn(value: unknown, path: string[]): [string[], string][] {
+  if (typeof value === 'string') return [[path, value]]
+  if (typeof value !== 'object' || value === null) return []
+  return Object.entries(value).flatMap(([name, one]) => textsIn(one, [...path, name]))
 }
 
 function endpointTemplates(definition: ProviderDefinition): [string[], string][] {

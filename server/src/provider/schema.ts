@@ -27,7 +27,6 @@ const authModes = [
 const text = z.string().min(1)
 const texts = z.array(text)
 const scalarMap = z.record(z.string(), z.union([z.string(), z.number(), z.boolean()]).transform(String))
-const scalarOrMap = z.record(z.string(), z.unknown())
 
 /** One thing asked of a person, or learned from the provider when `automated`. */
 const formField = z.strictObject({
@@ -99,7 +98,7 @@ const proxy = z.strictObject({
   base_url: text.optional(),
   headers: scalarMap.optional(),
   query: scalarMap.optional(),
-  body: scalarOrMap.optional(),
+  body: z.record(z.string(), z.unknown()).optional(),
   connection_config: z.unknown().optional(),
   decompress: z.boolean().optional(),
   forward_headers_on_redirect: z.boolean().optional(),

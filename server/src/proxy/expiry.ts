@@ -1,7 +1,7 @@
 /** Does an answer mean "this access token has ended"? Provider data says which; without it, a 401 does. */
-import { brotliDecompressSync, gunzipSync, inflateSync } from 'node:zlib'
 import type { Live } from '../connection/live.ts'
 import type { ExpiredToken } from '../provider/schema.ts'
+import { plainBody } from './coding.ts'
 import type { Held } from './forward.ts'
 
 const anyUnauthorized: ExpiredToken[] = [{ status: 401 }]
@@ -22,20 +22,5 @@ export function meansExpired(live: Live, held: Held): boolean {
   )
 }
 
-const decoders: Record<string, typeof gunzipSync> = {
-  gzip: gunzipSync,
-  'x-gzip': gunzipSync,
-  deflate: inflateSync,
-  br: brotliDecompressSync,
-}
-
 /** The caller may have asked for a compressed answer; the caller gets it so, we read it plain. What cannot be read says nothing. */
-function textOf({ headers, body }: Held): string {
-  const decode = decoders[String(headers['content-encoding'] ?? '').toLowerCase()]
-  if (!decode || body.length === 0) return body.toString('utf8')
-  try {
-    return decode(body, { maxOutputLength: 1024 * 1024 }).toString('utf8')
-  } catch {
-    return ''
-  }
-}
+const textOf = (held: Held): string => plainBody(held)?.toString('utf8') ?? ''

@@ -3,13 +3,14 @@
  * sets the pace, and a side that goes away takes the other with it.
  */
 import type { ServerResponse } from 'node:http'
-import type { Readable } from 'node:stream'
+import type { Readable, Transform } from 'node:stream'
 import type { Dispatcher } from 'undici'
 import type { Call } from '../activity/activity.ts'
 import { keep } from '../activity/bodies.ts'
 import { Failure } from '../errors.ts'
 import { egressPhaseOf } from '../net/egress.ts'
 import type { Egress } from '../seams.ts'
+import { type Coding, codingOf, decodedHeaders, plainBody } from './coding.ts'
 import { downstreamHeaders, downstreamTrailers } from './headers.ts'
 import type { Target } from './target.ts'
 
@@ -20,7 +21,9 @@ export interface Ask {
   /** A Buffer can be sent again; a stream cannot. */
   body: Buffer | Readable | null
   /** What the caller shall read of the answer's headers, when that is not what the provider wrote. */
-  rewrite?: ((headers: Held['headers']) => Held['headers']) | undefined
+  rewrite: ((headers: Held['headers'], status: number) => Held['headers']) | undefined
+  /** The wire contract's Decompress: the body goes down without its content coding. */
+  decompress: boolean
 }
 
 /** An answer whose body is held back because it may mean "this token has ended". */
@@ -29,6 +32,8 @@ export interface Held {
   statusText: string
   headers: Record<string, string | string[] | undefined>
   body: Buffer
+  /** It goes down without its content coding. */
+  decompress: boolean
 }
 
 /** The most that is held back to be read; a longer answer is no error message and streams on. */
@@ -68,12 +73,16 @@ export function forward(
     let pieces: Buffer[] = []
     let size = 0
     let moving = false
+    let coding: Coding | undefined
+    let decoder: Transform | undefined
 
     const settle = (outcome?: Held | Failure) => {
       down.upstream = undefined
       resolve(outcome)
     }
-    const begin = (status: number, headers: Held['headers'], statusText: string) => {
+    const begin = (status: number, received: Held['headers'], statusText: string) => {
+      coding = ask.decompress ? codingOf(status, received) : undefined
+      const headers = coding ? decodedHeaders(received) : received
       sendHead(res, { status, headers, statusText })
       // The head of an answer whose body takes its time (server-sent events) leaves at once; one whose body came along leaves with it.
       queueMicrotask(() => moving || res.flushHeaders())
@@ -81,7 +90,9 @@ export function forward(
     const pass = (chunk: Buffer) => {
       moving = true
       count(call, chunk)
-      if (!res.write(chunk)) down.upstream?.pause()
+      // Made for the first piece: an answer without a body (HEAD, 304) is not a broken one.
+      if (coding && !decoder) decoder = decoding(coding, down)
+      if (!(decoder ?? res).write(chunk)) down.upstream?.pause()
     }
     /** It grew too long to be held: send what was kept and stream the rest. */
     const release = () => {
@@ -107,8 +118,9 @@ export function forward(
         },
         onResponseStart(_c, status, received, statusText) {
           if (status < 200) return
-          const headers = ask.rewrite ? ask.rewrite(received) : received
-          if (holds(status, headers)) held = { status, headers, statusText: statusText ?? '', body: Buffer.alloc(0) }
+          const headers = ask.rewrite ? ask.rewrite(received, status) : received
+          if (holds(status, headers))
+            held = { status, headers, statusText: statusText ?? '', body: Buffer.alloc(0), decompress: ask.decompress }
           else begin(status, headers, statusText ?? '')
         },
         onResponseData(_c, chunk) {
@@ -122,7 +134,9 @@ export function forward(
           moving = true
           // An empty object when there were none, which is nearly always.
           if (trailers && Object.keys(trailers).length > 0) res.addTrailers(downstreamTrailers(trailers))
-          res.end()
+          // A decoder ends the response after its last piece.
+          if (decoder) decoder.end()
+          else res.end()
           settle()
         },
         onResponseError(_c, error) {
@@ -143,14 +157,33 @@ function count(call: Call, chunk: Buffer): void {
   if (call.bodies) keep(call.bodies.answer, chunk)
 }
 
-export function sendHeld(held: Held, res: ServerResponse, call: Call): void {
-  count(call, held.body)
+/** Pieces written to it go down decoded. What cannot be decoded cuts the response: its head promised a body without a coding. */
+function decoding(coding: Coding, down: Downstream): Transform {
+  const decoder = coding.stream()
+  decoder.on('drain', () => down.upstream?.resume())
+  decoder.on('error', error => {
+    down.upstream?.abort(error)
+    down.res.destroy()
+  })
+  decoder.pipe(down.res)
+  return decoder
+}
+
+/** A short answer decoded at once; one that cannot be goes down as it came. */
+function decoded(held: Held): Held {
+  const body = plainBody(held)
+  return body && codingOf(held.status, held.headers) ? { ...held, headers: decodedHeaders(held.headers), body } : held
+}
+
+export function sendHeld(whole: Held, res: ServerResponse, call: Call): void {
+  count(call, whole.body)
+  const held = whole.decompress ? decoded(whole) : whole
   sendHead(res, held)
   res.end(held.body)
 }
 
 /** RFC 9112 §4: a reason phrase may hold any byte from 0x80; Node writes Latin-1, undici read it as UTF-8. */
-function sendHead(res: ServerResponse, { status, statusText, headers }: Omit<Held, 'body'>): void {
+function sendHead(res: ServerResponse, { status, statusText, headers }: Omit<Held, 'body' | 'decompress'>): void {
   const reason = /[^\x20-\x7e]/.test(statusText) ? Buffer.from(statusText).toString('latin1') : statusText
   res.writeHead(status, reason, downstreamHeaders(headers))
 }

@@ -130,6 +130,17 @@ export function upstreamHeaders(
   return [...without(without(sent, set), forced), ...set, ...forced, 'authorization', `Bearer ${token}`]
 }
 
+/** Headers about a body that is not the caller's any more; its length is counted anew by who sends it. */
+export function describing(pairs: string[], body: Buffer | null): string[] {
+  const described = new Set([
+    'content-length',
+    ...(body ? [] : ['content-type', 'content-encoding', 'content-language']),
+  ])
+  const left = pairs.filter((_, i) => !described.has(pairs[i - (i % 2)]!.toLowerCase()))
+  const isNamed = left.some((name, i) => i % 2 === 0 && name.toLowerCase() === 'content-type')
+  return body && !isNamed ? [...left, 'content-type', 'application/json'] : left
+}
+
 function setByProvider({ provider, credential }: Live): string[] {
   const headers = provider.proxy?.headers
   if (!headers) return []
@@ -173,7 +184,7 @@ const notDownstream = new Set([
   'fairlead-error',
 ])
 
-type Received = Record<string, string | string[] | undefined>
+export type Received = Record<string, string | string[] | undefined>
 
 /** The headers that name addresses of the provider, each rewritten by `rewrite`: `Link` holds them in angle brackets (RFC 8288 §3). */
 export function withAddresses(headers: Received, rewrite: (address: string) => string): Received {

@@ -18,12 +18,13 @@ import { brokeInReuse } from '../net/egress.ts'
 import type { Clock, Egress } from '../seams.ts'
 import { mayMeanExpired, meansExpired } from './expiry.ts'
 import { type Ask, type Downstream, downstream, forward, type Held, sendHeld } from './forward.ts'
-import { refuseConflicts, upstreamHeaders, withAddresses } from './headers.ts'
+import { describing, refuseConflicts, upstreamHeaders, withAddresses } from './headers.ts'
 import { createLanes, type Lane, type Lanes } from './lanes.ts'
 import { createLimits, type Limits } from './limits.ts'
+import { bodyWithMembers, takesMembers } from './members.ts'
 import { arrived, begun, capture, ended, identified, sending, up } from './record.ts'
 import { type RetryRules, retryRules, waitBefore } from './retry.ts'
-import { mounted, type Target, targetOf } from './target.ts'
+import { mounted, redirected, type Target, targetOf } from './target.ts'
 
 interface Given {
   callers: Callers
@@ -113,15 +114,28 @@ async function proxied(
   const credential = await deps.credentials.fresh(found.holder, found.credential)
   recorded.refreshed = credential !== found.credential
   const live = credential === found.credential ? found : { ...found, credential }
-  const target = targetOf(live, named.rest)
+  const target = targetOf(live, named)
   if (live.integration.captureBodies) capture(deps, recorded, req, named.key, live)
   const rules = retryRules(live.provider, method, req.headers)
   deps.limits.check(live, target.path, isBackground(req))
   const lane = deps.lanes.enter(target.origin)
   try {
-    const body = await bodyOf(req, recorded)
+    const isRemade = takesMembers(live, req)
+    const body = isRemade ? await bodyWithMembers(live, req, recorded) : await bodyOf(req, recorded)
     const down = downstream(res)
-    await answered(deps, renewedBlind, { req, method, named, live, target, body, rules, lane, down, recorded })
+    await answered(deps, renewedBlind, {
+      req,
+      method,
+      named,
+      live,
+      target,
+      body,
+      isRemade,
+      rules,
+      lane,
+      down,
+      recorded,
+    })
   } finally {
     lane.leave()
   }
@@ -134,6 +148,8 @@ interface Call {
   live: Live
   target: Target
   body: Ask['body']
+  /** The body is not the caller's, word for word. */
+  isRemade: boolean
   rules: RetryRules
   lane: Lane
   down: Downstream
@@ -141,9 +157,11 @@ interface Call {
 }
 
 /** One attempt after the other until one of them is the answer. Nearly every call needs one. */
-async function answered(deps: Deps, renewedBlind: Map<string, number>, call: Call): Promise<void> {
-  const { body, rules, lane, recorded } = call
-  const { res } = call.down
+async function answered(deps: Deps, renewedBlind: Map<string, number>, first: Call): Promise<void> {
+  const { body, rules, lane, recorded } = first
+  const { res } = first.down
+  let call = first
+  let hops = 0
   const isKept = body === null || Buffer.isBuffer(body)
   let { live, target } = call
   let isRenewed = false
@@ -168,9 +186,16 @@ async function answered(deps: Deps, renewedBlind: Map<string, number>, call: Cal
       recorded.bodies?.secrets.push(credential.accessToken, credential.refreshToken)
       live = { ...live, credential }
       // A new instance_url moves the call with it.
-      target = targetOf(live, call.named.rest)
+      if (hops === 0) target = targetOf(live, call.named)
       continue
     } else {
+      const next = outcome && hops < mostHops ? hop(live, call, target, outcome) : undefined
+      if (next) {
+        hops++
+        call = next
+        target = next.target
+        continue
+      }
       renewedBlind.delete(live.credential.id)
       if (!outcome) return
     }
@@ -191,30 +216,60 @@ async function answered(deps: Deps, renewedBlind: Map<string, number>, call: Cal
 /** Undefined: the answer went through. A short answer that may not be the last word is handed back, and so is the failure to get one. */
 function attempt(
   { egress, limits, clock, url }: Deps,
-  { req, method, named, body, rules, lane, down, recorded }: Call,
+  { req, method, named, target: first, body, isRemade, rules, lane, down, recorded }: Call,
   live: Live,
   target: Target,
   mayRetry: boolean,
 ): Promise<Held | Failure | undefined> {
-  const headers = upstreamHeaders(live, req.rawHeaders, req.headers.connection, named.key)
-  const ask = { method, target, headers, body, rewrite: rewriting(url, req, named, live) }
+  const wanted = wantedOf(named, live)
+  const sent = upstreamHeaders(live, req.rawHeaders, req.headers.connection, named.key)
+  const headers = isRemade ? describing(sent, body as Buffer | null) : sent
+  const rewrite = wanted.follow ? undefined : rewriting(url, req, named, first)
+  const ask = { method, target, headers, body, rewrite, decompress: wanted.decompress }
   sending(recorded, target, clock.now())
   return forward(egress, ask, down, recorded, (status, answer) => {
     lane.answered()
     begun(recorded, status, answer, clock.now())
     limits.learn(live, target.path, status, answer)
-    return mayMeanExpired(live, status) || (mayRetry && rules.status(status))
+    return mayMeanExpired(live, status) || (mayRetry && rules.status(status)) || (wanted.follow && isRedirect(status))
   })
+}
+
+/** What is done to the answer: by path nothing, an SDK does it itself; by headers what the caller says, else the provider's definition. */
+const wantedOf = (named: Named, { provider: { proxy } }: Live) => ({
+  decompress: named.decompress ?? (named.via === undefined && proxy?.decompress === true),
+  follow: named.follow ?? (named.via === undefined && proxy?.forward_headers_on_redirect === true),
+})
+
+const isRedirect = (status: number): boolean => /^30[12378]$/.test(String(status))
+
+/** As the wire contract's clients are used to. */
+const mostHops = 5
+
+/** The call a redirect asks for; undefined where it is the caller's to follow. The method changes as every client does it (Fetch §4.4). */
+function hop(live: Live, call: Call, from: Target, { status, headers }: Held): Call | undefined {
+  if (!isRedirect(status) || !wantedOf(call.named, live).follow) return undefined
+  const target = redirected(live, from, headers.location)
+  if (!target) return undefined
+  const isGet = status === 303 ? call.method !== 'HEAD' : status < 303 && call.method === 'POST'
+  if (isGet) return { ...call, target, method: 'GET', body: null, isRemade: true }
+  // What was written for one host is not repeated to another, and a stream is gone.
+  const { body } = call
+  if (body !== null && (target.origin !== from.origin || !Buffer.isBuffer(body))) return undefined
+  return { ...call, target }
 }
 
 /**
  * A vendor's SDK follows the addresses of `Link` and `Location` as they are, and takes our key along to wherever they lead: by path they
- * lead back here. Behind TLS only FAIRLEAD_URL is known to be reached by TLS; without it, the caller's own way is.
+ * lead back here. By headers only a redirect does, for clients that follow it. Behind TLS only FAIRLEAD_URL is known to be reached by TLS;
+ * without it, the caller's own way is.
  */
-function rewriting(url: string, { headers: { host } }: IncomingMessage, { via }: Named, live: Live): Ask['rewrite'] {
-  if (via === undefined) return undefined
-  const origin = host && url.startsWith('http:') ? `http://${host}` : new URL(url).origin
-  return headers => withAddresses(headers, address => mounted(live, { origin, path: via }, address))
+function rewriting(url: string, { headers: { host } }: IncomingMessage, { via }: Named, base: Target): Ask['rewrite'] {
+  return (headers, status) => {
+    if (via === undefined && !isRedirect(status)) return headers
+    const origin = host && url.startsWith('http:') ? `http://${host}` : new URL(url).origin
+    return withAddresses(headers, address => mounted(base, { origin, path: via ?? '/proxy' }, address))
+  }
 }
 
 /**
@@ -259,6 +314,10 @@ interface Named {
   rest: string
   /** Named by path: `/via/<key>/<id>` as it was written. */
   via?: string
+  /** The wire contract's Base-Url-Override, Decompress and Forward-Headers-On-Redirect. */
+  override?: string | undefined
+  decompress?: boolean | undefined
+  follow?: boolean | undefined
 }
 
 function namedByHeaders(req: IncomingMessage): Named {
@@ -271,8 +330,26 @@ function namedByHeaders(req: IncomingMessage): Named {
       message: `Name the connection with the headers Provider-Config-Key and Connection-Id.`,
       issues: missing.map(name => ({ code: 'invalid_type', message: 'Required', path: [name] })),
     })
-  if (req.headers['base-url-override']) throw new Failure('base_url_override_disabled')
-  return { key, integrationKey, connectionId, rest: req.url!.slice('/proxy/'.length) }
+  return {
+    key,
+    integrationKey,
+    connectionId,
+    rest: req.url!.slice('/proxy/'.length),
+    // Clients of the wire contract send every header they know, most of them empty.
+    override: String(req.headers['base-url-override'] ?? '') || undefined,
+    decompress: flag(req, 'decompress'),
+    follow: flag(req, 'forward-headers-on-redirect'),
+  }
+}
+
+function flag(req: IncomingMessage, name: string): boolean | undefined {
+  const value = req.headers[name]
+  if (value === undefined || value === '') return undefined
+  if (value !== 'true' && value !== 'false')
+    throw new Failure('invalid_headers', {
+      issues: [{ code: 'custom', message: 'Must be "true" or "false".', path: [name] }],
+    })
+  return value === 'true'
 }
 
 function namedByPath(req: IncomingMessage): Named {

@@ -2,20 +2,29 @@
 import type { Live } from '../connection/live.ts'
 import type { Credential } from '../credential/store.ts'
 import { Failure } from '../errors.ts'
+import { hostAllowed } from '../provider/catalogue.ts'
 import { configValues, endpoint } from '../provider/endpoint.ts'
 import { expand } from '../provider/template.ts'
 
-export interface Target {
-  /** Scheme, host and port. */
-  origin: string
+export interface Target extends Base {
   /** Path and query, verbatim. */
   path: string
 }
 
-/** The base URL of a connection's API, taken apart. `prefix` has no slash at its end. */
+/** The base URL of a connection's API, taken apart: scheme, host and port, and a path without a slash at its end. */
 interface Base {
   origin: string
   prefix: string
+}
+
+/** What the caller said of where its call goes. */
+interface Asked {
+  /** Path and query as they came over the wire, behind `/proxy/` or `/via/<key>/<id>/`. */
+  rest: string
+  /** The wire contract's Base-Url-Override. */
+  override?: string | undefined
+  /** By path, `${…}` is an SDK's own text; by headers it is the wire contract's. */
+  via?: string | undefined
 }
 
 /** A credential's facts never change (a refresh makes a new one), so neither does the base URL built and checked from them. */
@@ -27,18 +36,55 @@ function baseOf({ provider, credential }: Live): Base {
   if (known) return known
   const url = provider.proxy?.base_url && endpoint(provider, provider.proxy.base_url, credential.config)
   if (!url) throw new Failure('proxy_base_unknown')
-  const base = { origin: url.origin, prefix: url.pathname.replace(/\/+$/, '') }
+  const base = apart(url)
   bases.set(credential, base)
   return base
 }
 
-/** `rest` is what follows `/proxy/` or `/via/<key>/<id>/`, query included, as it came over the wire. */
-export function targetOf(live: Live, rest: string): Target {
-  const { origin, prefix } = baseOf(live)
+const apart = (url: URL): Base => ({ origin: url.origin, prefix: url.pathname.replace(/\/+$/, '') })
+
+/** The credential goes where the caller says, so only to hosts that the integration names. The scheme is the egress policy's to judge. */
+function overriding({ integration }: Live, override: string): Base {
+  if (integration.baseUrlHosts.length === 0) throw new Failure('base_url_override_disabled')
+  const url = URL.parse(override)
+  const isPlain = url && /^https?:$/.test(url.protocol) && !/[\s\\@?#]/.test(override)
+  if (!isPlain || !integration.baseUrlHosts.includes(url.host)) throw new Failure('base_url_override_not_allowed')
+  return apart(url)
+}
+
+/** Throws the Failure a call ends with that must not go there. */
+export function targetOf(live: Live, asked: Asked): Target {
+  const { origin, prefix } = asked.override === undefined ? baseOf(live) : overriding(live, asked.override)
+  const rest = asked.via === undefined && asked.rest.includes('$') ? interpolated(live, asked.rest) : asked.rest
   const cut = rest.indexOf('?')
   const path = belowBase(cut < 0 ? rest : rest.slice(0, cut), `${origin}${prefix}`)
   checkPath(path)
-  return { origin, path: `${prefix}/${path}${withProviderQuery(live, cut < 0 ? '' : rest.slice(cut))}` }
+  return { origin, prefix, path: `${prefix}/${path}${withProviderQuery(live, cut < 0 ? '' : rest.slice(cut))}` }
+}
+
+/**
+ * `${connectionConfig.x}` in the caller's path or query, also with its braces escaped, as URL libraries leave them. Facts of the account
+ * alone, never a credential; what names none of them stays as it is. A fact that begins the path may be a whole URL, as in provider data;
+ * any other is percent-encoded, so that it can neither add nor remove a segment.
+ */
+function interpolated({ credential }: Live, rest: string): string {
+  const values = configValues(credential.config)
+  return rest.replace(/\$(?:\{|%7B)(connectionConfig\.[\w-]+)(?:\}|%7D)/gi, (token, name: string, at: number) => {
+    const value = values.get(name)
+    if (value === undefined) return token
+    return at === 0 ? value.replace(/\/+$/, '') : encodeURIComponent(value.toWellFormed())
+  })
+}
+
+/**
+ * Where a redirect leads that is followed here: to a host the provider's definition lets credentials go to, never from TLS to clear text
+ * (security checklist SS5). Undefined: the caller gets the redirect.
+ */
+export function redirected({ provider }: Live, from: Target, location: unknown): Target | undefined {
+  const url = typeof location === 'string' ? URL.parse(location, from.origin + from.path) : null
+  if (!url || url.username || url.password || !hostAllowed(provider, url.hostname)) return undefined
+  if (url.protocol !== 'https:' && url.protocol !== new URL(from.origin).protocol) return undefined
+  return { origin: url.origin, prefix: '', path: url.pathname + url.search }
 }
 
 /** Clients may send the whole URL of a resource the provider named; below the base URL it is its path, elsewhere it is refused. */
@@ -60,7 +106,7 @@ const traversal = new RegExp(`(?:^|${slash})${dot}{1,2}(?:$|${slash}|${semicolon
 /** Also what cannot stand in a request target at all (RFC 3986 §3.3): spaces, `#`, bytes beyond ASCII. */
 const malformed = /[^\x21-\x7e]|[#\\]|%(?![0-9a-f]{2})|%(?:25)*(?:[01][0-9a-f]|7f|5c)/i
 
-/** The connection's address on this server, as the caller wrote it: `path` reads `/via/<key>/<id>`. */
+/** The connection's address on this server, as the caller wrote it: `path` reads `/via/<key>/<id>`, or `/proxy` where headers name it. */
 export interface Mount {
   origin: string
   path: string
@@ -71,8 +117,7 @@ export interface Mount {
  * a path that begins there. Any other comes back as it is, and so does one that could leave the mount: to a client that resolves it,
  * `/via/a/1/../../b/2` is another connection.
  */
-export function mounted(live: Live, mount: Mount, address: string): string {
-  const { origin, prefix } = baseOf(live)
+export function mounted({ origin, prefix }: Base, mount: Mount, address: string): string {
   const [, absolute = '', rest] = /^(https?:\/\/[\w.:[\]-]+(?=[/?#]|$))?(.*)$/is.exec(address) ?? []
   if (rest === undefined || (absolute ? URL.parse(absolute)?.origin !== origin : !rest.startsWith('/'))) return address
   const below = rest.slice(prefix.length)

@@ -235,6 +235,7 @@ async function openSite(t: Parameters<typeof openRoom>[0]): Promise<Site> {
         scopes: null,
         forwardWebhooks: false,
         captureBodies: false,
+        baseUrlHosts: [],
       })
       integrations.push(added!.id)
       for (const [host, grants] of Object.entries(hosts))

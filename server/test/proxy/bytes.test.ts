@@ -106,7 +106,7 @@ describe('statuses without a body, and redirects', () => {
     [205, ['Content-Length', '0']],
     [300, ['Location', 'https://elsewhere.example/']],
     [301, ['Location', 'http://127.0.0.1:1/x']],
-    [302, ['Location', '/x']],
+    [302, ['Location', 'https://elsewhere.example/x']],
     [303, ['Location', '../y']],
     [307, ['Location', 'https://evil.example/?a=b#c']],
     [308, ['Location', '//evil.example']],

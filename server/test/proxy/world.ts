@@ -143,10 +143,11 @@ own-extra:
       api-version: '7 & 8'
 `
 
-export async function startWorld(t: Test): Promise<World> {
+/** `more`: definitions of a test's own, added to ours. */
+export async function startWorld(t: Test, more = ''): Promise<World> {
   const issuer = await startIssuer(t)
   const upstream = await startUpstream(t)
-  const definitions = providers(issuer.url)
+  const definitions = providers(issuer.url) + more
   const fairlead = await startFairlead(t, { providers: definitions })
   for (const name of ['own', 'own-extra'])
     await fairlead.call('POST', '/integrations', {

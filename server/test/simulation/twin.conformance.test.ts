@@ -583,6 +583,7 @@ describe('the twin and PostgreSQL', () => {
           scopes: null,
           forwardWebhooks: false,
           captureBodies: false,
+          baseUrlHosts: [],
         },
       )
       const integrationId = integration!.id

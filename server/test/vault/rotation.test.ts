@@ -70,6 +70,7 @@ async function addIntegrationRow(stores: Stores): Promise<{ environmentId: numbe
     scopes: null,
     forwardWebhooks: true,
     captureBodies: false,
+    baseUrlHosts: [],
   })
   return { environmentId: environment!.id, integrationId: added!.id }
 }

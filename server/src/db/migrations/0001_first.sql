@@ -81,6 +81,8 @@ create table integration (
   forward_webhooks boolean not null default true,
   -- both bodies of its calls are kept for a day, redacted and sealed (activity)
   capture_bodies boolean not null default false,
+  -- where Base-Url-Override may lead; empty means that it is off
+  base_url_hosts text[] not null default '{}',
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   unique (environment_id, unique_key)

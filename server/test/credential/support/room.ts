@@ -108,6 +108,7 @@ export async function openRoom(
       scopes: null,
       forwardWebhooks: true,
       captureBodies: false,
+      baseUrlHosts: [],
     },
   )
   const integrationId = added!.id
