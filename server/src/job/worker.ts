@@ -84,7 +84,7 @@ export async function startJobs(
   { tasks, cron = [] }: { tasks: Record<string, Task>; cron?: Cron[] },
   timing: JobTiming = defaultJobTiming,
 ): Promise<Jobs> {
-  const { db, clock, log } = deps
+  const { db, log } = deps
   const stopping = new AbortController()
   const stopped = new Promise(resolve => stopping.signal.addEventListener('abort', resolve))
   const begin = await prepare(
@@ -100,7 +100,7 @@ export async function startJobs(
   const running = (async () => {
     for (let failures = 0; !stopping.signal.aborted; ) {
       await current.ended.catch((error: unknown) => log.error({ reason: String(error) }, 'the job queue gave up'))
-      await Promise.race([clock.sleep(Math.min(seconds(30), seconds(1) * 2 ** failures++)), stopped])
+      await Promise.race([after(Math.min(seconds(30), seconds(1) * 2 ** failures++)), stopped])
       if (stopping.signal.aborted) return
       try {
         current = await begin()
@@ -117,16 +117,19 @@ export async function startJobs(
     async stop() {
       stopping.abort()
       pulse.stop()
-      const late = Promise.withResolvers<false>()
-      const timer = setTimeout(() => late.resolve(false), timing.grace)
-      const ended = await Promise.race([Promise.all([current.stop(), running]).then(() => true), late.promise])
-      clearTimeout(timer)
+      const ended = await Promise.race([
+        Promise.all([current.stop(), running]).then(() => true),
+        after(timing.grace).then(() => false),
+      ])
       if (!ended) log.warn({}, 'jobs in hand did not end in time; they will be run again')
       await pulse.stopped
       await leave(db, current.id).catch(() => {})
     },
   }
 }
+
+/** Does not keep a process alive that has nothing else to do. */
+const after = (ms: number): Promise<void> => new Promise(resolve => setTimeout(resolve, ms).unref())
 
 interface Worker {
   /** What its jobs are locked by. */
@@ -176,13 +179,13 @@ async function prepare(
     restartUnlessItFindsJobs(runner, events)
     // Its own end may never come: it waits for every job in hand, and, when the ends of two could not be written at once, for ever.
     const leftBehind = new Promise<void>((_, reject) =>
-      events.once('pool:gracefulShutdown', () =>
-        setTimeout(() => {
-          // Ends its cron, which would run on beside the next one's.
-          void runner.stop().catch(() => {})
-          reject(new Error('it did not end by itself'))
-        }, timing.giveUp).unref(),
-      ),
+      events.once('pool:gracefulShutdown', async () => {
+        if (signal.aborted) return
+        await after(timing.giveUp)
+        reject(new Error('it did not end by itself'))
+        // Ends its cron, which would run on beside the next one's.
+        await runner.stop().catch(() => {})
+      }),
     )
     leftBehind.catch(() => {})
     return {
