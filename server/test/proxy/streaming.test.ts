@@ -1,10 +1,11 @@
 /** A body is never gathered: memory stays flat, the slower side sets the pace, and a side that goes away takes the other with it. */
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
+import { createServer, type Socket } from 'node:net'
 import { type Duplex, PassThrough, Readable } from 'node:stream'
-import { before, beforeEach, test, after as whenDone } from 'node:test'
+import { before, beforeEach, describe, test, after as whenDone } from 'node:test'
 import { lastFirst } from '../support/last-first.ts'
-import { naming, open, send, startWorld, type World } from './world.ts'
+import { listening, naming, open, send, startWorld, type World } from './world.ts'
 
 let world: World
 let id: string
@@ -221,6 +222,39 @@ test('an answer that comes before the whole body reaches a caller that is still 
     })
     assert.deepEqual([got.status, got.text], [413, 'too large'])
   }
+})
+
+describe('an answer before the whole body, from a provider that then closes', () => {
+  const answers: Record<string, (socket: Socket) => void> = {
+    'and reads no more': socket => socket.pause().end(early),
+    'and says so, reading on': socket =>
+      socket.resume().end(early.replace('\r\n\r\n', '\r\nConnection: close\r\n\r\n')),
+  }
+  let early = ''
+  for (const [name, act] of Object.entries(answers))
+    for (const status of [401, 403, 413, 417])
+      test(`${status}, ${name}`, async t => {
+        early = `HTTP/1.1 ${status} Early\r\nContent-Length: 5\r\n\r\nearly`
+        const upstream = createServer(socket => {
+          socket.on('error', () => {}).once('data', () => act(socket))
+        })
+        const port = await listening(upstream)
+        t.after(() => upstream.close())
+        const connection = await world.connect('own', `http://127.0.0.1:${port}`)
+        for (const framing of [{ 'Content-Length': String(8 * 2 ** 20) }, {}])
+          for (const expects of [{}, { Expect: '100-continue' }]) {
+            const got = await send(world.fairlead.url, {
+              method: 'POST',
+              path: '/proxy/x',
+              headers: { ...naming(world, connection), ...framing, ...expects, Connection: 'keep-alive' } as Record<
+                string,
+                string
+              >,
+              body: megabytes(8),
+            })
+            assert.deepEqual([got.status, got.ours, got.text], [status, undefined, 'early'])
+          }
+      })
 })
 
 test('so does an error of our own', async () => {
