@@ -23,6 +23,10 @@ const calls = Number(values.calls)
 const ms = Number(values.seconds) * 1000
 const rounds = Number(values.rounds)
 const closers: (() => Promise<void>)[] = []
+/** As server/src/proxy/lanes.ts has it. */
+const mostAtOnce = 2_048
+/** How long each round took to have all its calls refused or waiting, in ms. */
+const openedAfter: number[] = []
 
 /** In this process, because it does nothing. */
 const held: ServerResponse[] = []
@@ -96,7 +100,8 @@ try {
   for (const { status } of waiting) statuses.set(`after: ${status}`, (statuses.get(`after: ${status}`) ?? 0) + 1)
   await hangUp(waiting)
   const after = await load(hangs, 16, 1_000)
-  const later = await measure()
+  const later: (Load & { cpu: number })[] = []
+  for (let round = 0; round < rounds; round++) later.push(await measure())
 
   const figure = (list: (Load & { cpu: number })[], of: (one: Load & { cpu: number }) => number) =>
     list.map(of).sort((a, b) => a - b)[Math.floor(list.length / 2)]!
@@ -113,7 +118,7 @@ try {
       0,
     ),
   })
-  const rows = [row('quiet', quiet), row(`${calls} calls hang`, hung), row('answers again', [later])]
+  const rows = [row('quiet', quiet), row(`${calls} calls hang`, hung), row('answers again', later)]
   console.table(rows)
   const p99 = (list: (Load & { cpu: number })[]) => figure(list, one => quantile(one.latencies, 0.99))
   const summary = {
@@ -122,6 +127,7 @@ try {
     'RSS at rest MB': round(restMb, 0),
     'RSS most MB, by round': mostByRound.join(' '),
     'RSS after MB': round(site.server.rss(), 0),
+    'all refused or waiting after ms, by round': openedAfter.join(' '),
     'waiting answered after ms': round(recovered, 0),
     'never answered': left(),
     'requests/s of it afterwards': round(after.latencies.length / after.seconds, 0),
@@ -140,7 +146,7 @@ interface Waiting {
   status: string | undefined
 }
 
-/** Resolves when each call was refused or has had a second to be on its way. */
+/** Resolves when each call was refused or waits at the host that hangs, or waits for a connection to it, which nobody sees. */
 async function open({ url, headers }: Ask, count: number, statuses: Map<string, number>): Promise<Waiting[]> {
   const lines = Object.entries({ Host: url.host, ...headers }).map(([name, value]) => `${name}: ${value}\r\n`)
   const bytes = `GET ${url.pathname} HTTP/1.1\r\n${lines.join('')}\r\n`
@@ -157,7 +163,11 @@ async function open({ url, headers }: Ask, count: number, statuses: Map<string, 
     all.push(waiting)
     if (at % 100 === 99) await sleep(5)
   }
-  await sleep(1_000)
+  // 2,048 calls to one host may be under way; the others are refused.
+  const refused = () => all.filter(one => one.status !== undefined).length
+  const from = performance.now()
+  while (refused() < count - mostAtOnce && performance.now() - from < 30_000) await sleep(50)
+  openedAfter.push(Math.round(performance.now() - from))
   for (const { status } of all) statuses.set(status ?? 'waits', (statuses.get(status ?? 'waits') ?? 0) + 1)
   return all
 }
