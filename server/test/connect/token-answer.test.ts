@@ -33,7 +33,7 @@ const answers: [
   expected: Partial<Tokens> | string,
   own?: Partial<ProviderDefinition>,
 ][] = [
-  // the 13 of /work/shared/facts/stack.md
+  // thirteen answers of real token endpoints
   ['1 normal', 200, members, {}],
   ['2 no expires_in', 200, { ...members, expires_in: undefined }, { lifeMs: undefined }],
   ['3 expires_in as a string', 200, { ...members, expires_in: '3600' }, {}],
