@@ -17,6 +17,7 @@ import { sandboxOverlay } from '../demo/overlay.ts'
 import { startEmbedded } from '../server/src/db/embedded.ts'
 import { quantile } from './load.ts'
 import { freePort, type Process, start } from './processes.ts'
+import { apiOf } from './site.ts'
 
 const { values } = parseArgs({
   options: {
@@ -86,15 +87,7 @@ try {
   }
   closers.push(() => Promise.all(servers.map(server => server.process.stop())))
 
-  const call = async (method: string, path: string, body?: unknown) => {
-    const answer = await fetch(`${url}${path}`, {
-      method,
-      headers: { Authorization: `Bearer ${key}`, 'Content-Type': 'application/json' },
-      ...(body !== undefined && { body: JSON.stringify(body) }),
-    })
-    if (!answer.ok) throw new Error(`${method} ${path} answered ${answer.status}: ${await answer.text()}`)
-    return (await answer.json()) as { data: { token: string }; connections: { connection_id: string }[] }
-  }
+  const call = apiOf(url, key)
   const { clientId, clientSecret } = simulator.app('acme--uat')
   const credentials = { type: 'OAUTH2', client_id: clientId, client_secret: clientSecret }
   await call('POST', '/integrations', { provider: 'salesforce-sandbox', unique_key: 'sf', credentials })

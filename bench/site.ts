@@ -51,15 +51,7 @@ export async function openSite(upstream: string, second?: string, nodeArgs: stri
       LOG_LEVEL: 'warn',
     },
   )
-  const call = async (method: string, path: string, body?: unknown) => {
-    const answer = await fetch(`${url}${path}`, {
-      method,
-      headers: { Authorization: `Bearer ${key}`, 'Content-Type': 'application/json' },
-      ...(body !== undefined && { body: JSON.stringify(body) }),
-    })
-    if (!answer.ok) throw new Error(`${method} ${path} answered ${answer.status}: ${await answer.text()}`)
-    return (await answer.json()) as { data: { token: string }; connections: { connection_id: string }[] }
-  }
+  const call = apiOf(url, key)
   const { clientId, clientSecret } = simulator.app('acme--uat')
   const credentials = { type: 'OAUTH2', client_id: clientId, client_secret: clientSecret }
   const connected = async (provider: string, unique_key: string): Promise<string> => {
@@ -82,5 +74,18 @@ export async function openSite(upstream: string, second?: string, nodeArgs: stri
       await simulator.close()
       rmSync(folder, { recursive: true })
     },
+  }
+}
+
+/** The API as its owner calls it; any answer but a success throws. */
+export function apiOf(url: string, key: string) {
+  return async (method: string, path: string, body?: unknown) => {
+    const answer = await fetch(`${url}${path}`, {
+      method,
+      headers: { Authorization: `Bearer ${key}`, 'Content-Type': 'application/json' },
+      ...(body !== undefined && { body: JSON.stringify(body) }),
+    })
+    if (!answer.ok) throw new Error(`${method} ${path} answered ${answer.status}: ${await answer.text()}`)
+    return (await answer.json()) as { data: { token: string }; connections: { connection_id: string }[] }
   }
 }

@@ -10,7 +10,6 @@ export interface Cache<Value> {
   get(key: string): Value | undefined
   set(key: string, value: Value): void
   delete(key: string): void
-  deleteWhere(matches: (value: Value) => boolean): void
   clear(): void
 }
 
@@ -44,10 +43,6 @@ export function createCache<Value>({ max, maxAgeMs }: { max: number; maxAgeMs: n
     delete(key) {
       young.delete(key)
       old.delete(key)
-    },
-    deleteWhere(matches) {
-      for (const entries of [young, old])
-        for (const [key, entry] of entries) if (matches(entry.value)) entries.delete(key)
     },
     clear() {
       young = new Map()
