@@ -46,10 +46,16 @@ export const addDefaultKey = async (
   return rows.length > 0
 }
 
+/**
+ * The same for a key the operator pinned, which replaces the one there is. Servers that start at once take turns by the environment's row:
+ * ON CONFLICT arbitrates one index, and two inserts of the same pin would meet in the other, that of `lookup` (PostgreSQL, "INSERT":
+ * a violation of any index but the arbiter is an error).
+ */
 export const setDefaultKey = (db: Db, environmentId: number, lookup: Buffer, scopes: string[]): Promise<object[]> =>
   db.query(sql`
+    with turn as materialized (select id from environment where id = ${environmentId} for no key update)
     insert into api_key (environment_id, display_name, lookup, scopes)
-    values (${environmentId}, 'default', ${lookup}, ${scopes})
+    select id, 'default', ${lookup}::bytea, ${scopes}::text[] from turn
     on conflict (environment_id) where display_name = 'default' do update set lookup = excluded.lookup
     where api_key.lookup <> excluded.lookup`)
 

@@ -44,6 +44,25 @@ test('two servers that start at once on one database generate one key per enviro
   }
 })
 
+test('servers that start at once with the same pinned key all start, and it is there once', async t => {
+  const { db } = await testDatabase(t)
+  const vault = await vaultOn(db, newEncryptionKey())
+  const keyedHash = await openKeyedHash(db, vault)
+  await prepareEnvironments({ db, keyedHash }, [])
+  for (let round = 0; round < 20; round++) {
+    await db.query(sql`delete from api_key`)
+    const pins = [{ variable: 'DEV', key: new Secret(randomUUID()) }]
+    await Promise.all(Array.from({ length: 8 }, () => prepareEnvironments({ db, keyedHash }, pins)))
+    const keys = await db.query<{ lookup: Buffer }>(
+      sql`select lookup from api_key k join environment e on e.id = environment_id where e.name = 'dev'`,
+    )
+    assert.deepEqual(
+      keys.map(({ lookup }) => lookup),
+      [keyedHash(pins[0]!.key.reveal())],
+    )
+  }
+})
+
 test('a pinned key replaces the generated one, and only for its environment', async t => {
   const database = await testDatabase()
   const env = { FAIRLEAD_ENCRYPTION_KEY: newEncryptionKey() }
