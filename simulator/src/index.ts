@@ -19,7 +19,7 @@ import { edgePage, frontPage } from './pages.ts'
 import { rest, versions } from './rest.ts'
 import { type SeedOptions, seed } from './seeds.ts'
 import type { App, RequestEntry, Settings, World } from './world.ts'
-import { BadInput, count, emptyWorld, findOrg } from './world.ts'
+import { BadInput, count, emptyWorld, findOrg, orgOf } from './world.ts'
 
 export type { Control, State, TokenFilter } from './admin.ts'
 export type { DelayInput, DropInput, Endpoint, FailInput } from './faults.ts'
@@ -158,7 +158,7 @@ async function answer(
     return send(html(400, edgePage('Bad request', 'No host.')))
   const query = target.indexOf('?')
   const rawPath = query < 0 ? target : target.slice(0, query)
-  const { address, path } = locate(world, authority, rawPath)
+  const { address, path } = viaToken(world, locate(world, authority, rawPath), request.headers.authorization)
 
   let body: Buffer
   try {
@@ -209,6 +209,16 @@ async function answer(
   }
   entry.status = reply.status
   await send(reply)
+}
+
+/**
+ * `/services/…` without an org before it means the org of the token: jsforce's Bulk API drops the path of its instance URL.
+ */
+function viaToken(world: World, located: ReturnType<typeof locate>, authorization = ''): ReturnType<typeof locate> {
+  if (located.address.site.kind !== 'front' || !located.path.startsWith('/services/')) return located
+  const session = world.sessions.get(/^\S+ +(\S+)$/.exec(authorization)?.[1] ?? '')
+  if (!session) return located
+  return { ...located, address: { ...located.address, site: { kind: 'org', org: orgOf(world, session) } } }
 }
 
 const orgKeyOf = ({ site }: Address): string | null => ('org' in site ? site.org.key : null)

@@ -2,6 +2,7 @@
 // counters, and the tables of codes, grants and sessions that tokens.ts looks after. One mutable object, no module
 // state, so several simulators can live in one process. Seeds come from seeds.ts.
 
+import type { Delimiter, LineEnding } from './csv.ts'
 import type { Form, Site } from './hosts.ts'
 import { newClientId, newClientSecret, salesforceId } from './ids.ts'
 
@@ -168,6 +169,31 @@ export type Session = {
 
 export type Cursor = { org: string; type: string; rows: Row[]; paths: string[]; expiresAt: number }
 
+export type JobState = 'Open' | 'UploadComplete' | 'InProgress' | 'JobComplete' | 'Failed' | 'Aborted'
+
+/** A Bulk API 2.0 job. Its tables have a header row. */
+export type Job = {
+  id: string
+  org: string
+  kind: 'ingest' | 'query'
+  operation: 'insert' | 'update' | 'upsert' | 'delete' | 'hardDelete' | 'query' | 'queryAll'
+  object: string
+  externalIdFieldName: string | null
+  columnDelimiter: Delimiter
+  lineEnding: LineEnding
+  state: JobState
+  createdById: string
+  createdDate: string
+  systemModstamp: string
+  apiVersion: number
+  content: string | null
+  errorMessage: string | null
+  /** Of a query: its rows. */
+  successful: string[][]
+  failed: string[][]
+  unprocessed: string[][]
+}
+
 export type Counters = {
   /** Requests that arrived, by endpoint, whether or not a fault then swallowed them. */
   requests: Record<string, number>
@@ -209,6 +235,7 @@ export type World = {
   refreshTokens: Map<string, { grant: Grant; spent: boolean }>
   sessions: Map<string, Session>
   cursors: Map<string, Cursor>
+  jobs: Map<string, Job>
   /** Codes and refresh tokens some request is exchanging at this moment. */
   inFlight: Set<string>
   serials: Map<string, number>
@@ -238,6 +265,7 @@ export const emptyWorld = (settings: Partial<Settings>): World => ({
   refreshTokens: new Map(),
   sessions: new Map(),
   cursors: new Map(),
+  jobs: new Map(),
   inFlight: new Set(),
   serials: new Map(),
   counters: newCounters(),
