@@ -9,6 +9,7 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { type Simulator, startSimulator } from '@fairlead/salesforce-simulator'
 import { pino } from 'pino'
+import { buildPages } from '../pages/build.ts'
 import { type App, startApp } from '../server/src/app.ts'
 import { readConfig } from '../server/src/config.ts'
 import { walkConsent } from './consent.ts'
@@ -142,7 +143,8 @@ async function main(): Promise<void> {
     say(`  ${rows.length} accounts, ${((performance.now() - began) / 1000).toFixed(1)} s from start.`)
 
     if (once) return await stop()
-    // From here on a person clicks, so the simulator asks again.
+    // From here on a person clicks: pages are needed, and the simulator asks again.
+    await buildPages(line => say(`  ${line}`))
     simulator.control.set({ autoApprove: false })
     const { connect_link: link } = await openSession()
     say()

@@ -177,6 +177,10 @@ export const errors = {
   ],
 
   // this server
+  page_not_built: [
+    503,
+    'This page has not been built on this server. Run "npm run build"; a published package carries it built.',
+  ],
   not_ready: [503, 'This server is not ready.'],
   database_unavailable: [503, 'The database could not be reached. Nothing was changed; send the request again.'],
   sealed_value_unreadable: [

@@ -50,7 +50,9 @@ const workspaces: Record<string, string[]> = {
   'contract/': [],
   'simulator/': [],
   'cli/src/': ['@fairlead/contract'],
-  'demo/': ['@fairlead/contract', '@fairlead/salesforce-simulator', 'server/src/'],
+  'demo/': ['@fairlead/contract', '@fairlead/salesforce-simulator', 'server/src/', 'pages/'],
+  'pages/': [],
+  'connect-ui/': ['@fairlead/contract'],
   'bench/': ['@fairlead/contract', '@fairlead/salesforce-simulator', 'server/src/', 'demo/'],
 }
 
@@ -282,7 +284,9 @@ const withoutStrings = ({ text }: Source): string =>
 
 // ── The house as it is ──────────────────────────────────────────────────────────────────────────────────────────
 
-const house = ['server/src', 'contract', 'simulator', 'cli/src', 'demo', 'bench'].flatMap(filesBelow)
+const house = ['server/src', 'contract', 'simulator', 'cli/src', 'demo', 'bench', 'pages', 'connect-ui/src'].flatMap(
+  filesBelow,
+)
 const definitions = join(import.meta.dirname, '../../../providers')
 const builtIn = readdirSync(definitions)
   .filter(name => /\.ya?ml$/.test(name))
@@ -440,7 +444,9 @@ test('the reader sees the whole house', () => {
   const paths = new Set(house.map(({ path }) => path))
   const lost = imports.filter(
     ({ from, to }) =>
-      /^(server\/src|contract|simulator|cli\/src|demo|bench)\//.test(to) && !paths.has(to) && !from.includes('/test/'),
+      /^(server\/src|contract|simulator|cli\/src|demo|bench|pages|connect-ui)\/.*\.tsx?$/.test(to) &&
+      !paths.has(to) &&
+      !from.includes('/test/'),
   )
   assert.deepEqual(lost, [])
   // As many as a plain search finds: the scanner dropped no import with a comment.
