@@ -1,3 +1,5 @@
+import type { ExplainedCause } from './explained.ts'
+
 /**
  * Every error Fairlead can answer with: its HTTP status and the sentence a caller may read.
  * Codes are stable; `message` may be replaced by a more exact sentence where the fault is found.
@@ -200,5 +202,6 @@ export interface ErrorIssue {
 
 /** The body of every JSON error. */
 export interface ErrorEnvelope {
-  error: { code: string; message: string; errors?: ErrorIssue[]; payload?: unknown }
+  /** `cause`: what the provider's own error means, where its definition can say. */
+  error: { code: string; message: string; errors?: ErrorIssue[]; payload?: unknown; cause?: ExplainedCause }
 }

@@ -1,4 +1,4 @@
-import { type ErrorCode, type ErrorIssue, errors } from '@fairlead/contract'
+import { type ErrorCode, type ErrorIssue, type ExplainedCause, errors } from '@fairlead/contract'
 
 interface Details {
   /** A more exact sentence for the caller than the table's. Never a secret, never an upstream body. */
@@ -6,6 +6,8 @@ interface Details {
   /** Validation only: which member is wrong and why. */
   issues?: ErrorIssue[]
   payload?: unknown
+  /** What the provider's error means and what to do, from the provider's own hooks. */
+  explained?: ExplainedCause | undefined
   /** Response headers that belong to the refusal, e.g. Retry-After. */
   headers?: Record<string, string>
   /** For the operator's log alone; it is not serialised. */
@@ -21,6 +23,7 @@ export class Failure extends Error {
   readonly status: number
   readonly issues: ErrorIssue[] | undefined
   readonly payload: unknown
+  readonly explained: ExplainedCause | undefined
   readonly headers: Record<string, string>
 
   constructor(code: ErrorCode, details: Details = {}) {
@@ -30,6 +33,7 @@ export class Failure extends Error {
     this.status = errors[code][0]
     this.issues = details.issues
     this.payload = details.payload
+    this.explained = details.explained
     this.headers = details.headers ?? {}
   }
 }

@@ -62,6 +62,7 @@ export const envelope = (failure: Failure): ErrorEnvelope => ({
     message: failure.message,
     ...(failure.issues && { errors: failure.issues }),
     ...(failure.payload !== undefined && { payload: failure.payload }),
+    ...(failure.explained && { cause: failure.explained }),
   },
 })
 

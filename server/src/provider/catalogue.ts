@@ -4,19 +4,25 @@
  * Everybody above asks it what a provider is like; nobody compares a provider's name.
  */
 import { readdirSync, readFileSync, statSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { JSONValue } from 'hono/utils/types'
 import { type Document, LineCounter, parseDocument } from 'yaml'
 import type { EgressRules } from '../net/allow.ts'
 import { checkUrl } from '../net/policy.ts'
+import type { Hooks } from './hooks.ts'
 import { type Provider, type ProviderDefinition, providerDefinition } from './schema.ts'
 import { parseTemplate, TemplateError } from './template.ts'
 
 export interface Catalogue {
   get(name: string): Provider | undefined
   list(): Provider[]
+  /** What stands beside a definition in code; most have none. */
+  hooks(provider: Pick<Provider, 'name'>): Hooks
 }
+
+const none: Hooks = {}
 
 export class CatalogueError extends Error {
   readonly faults: string[]
@@ -50,6 +56,7 @@ export function loadCatalogue(options: { overlayPath: string | undefined; egress
   if (options.overlayPath) for (const file of definitionFiles(options.overlayPath)) layOver(drafts, file, faults)
 
   const providers = new Map<string, Provider>()
+  const hooks = new Map<string, Hooks>()
   for (const name of [...drafts.keys()].sort()) {
     const draft = withBase(name, drafts, faults)
     if (!draft) continue
@@ -67,9 +74,25 @@ export function loadCatalogue(options: { overlayPath: string | undefined; egress
     for (const fault of lint(parsed.data, options.egressAllow))
       faults.push(`${place(fault.path)}: ${fault.path.join('.')}: ${fault.message}`)
     providers.set(name, { name, ...parsed.data })
+    const beside = hooksOf(name, drafts)
+    if (beside) hooks.set(name, beside)
   }
   if (faults.length > 0) throw new CatalogueError(faults)
-  return { get: name => providers.get(name), list: () => [...providers.values()] }
+  return {
+    get: name => providers.get(name),
+    list: () => [...providers.values()],
+    hooks: ({ name }) => hooks.get(name) ?? none,
+  }
+}
+
+const require = createRequire(import.meta.url)
+const builtInModules = new Set(readdirSync(builtIn).filter(name => name.endsWith('.ts')))
+
+/** Ours alone: what an operator lays over the catalogue is data and never code. An alias has the hooks of its base unless it has its own. */
+function hooksOf(name: string, drafts: Map<string, Draft>): Hooks | undefined {
+  if (builtInModules.has(`${name}.ts`)) return (require(join(builtIn, `${name}.ts`)) as { hooks: Hooks }).hooks
+  const base = drafts.get(name)?.values.alias
+  return typeof base === 'string' ? hooksOf(base, drafts) : undefined
 }
 
 function definitionFiles(path: string): string[] {

@@ -49,10 +49,13 @@ const workspaces: Record<string, string[]> = {
   'server/src/': ['@fairlead/contract'],
   'contract/': [],
   'simulator/': [],
+  // What only one provider needs, pure: browsers run some of it too. Its hooks know the server's hook types and nothing else of it.
+  'salesforce/': ['@fairlead/contract'],
+  'providers/': ['@fairlead/contract', 'salesforce/', 'server/src/provider/'],
   'cli/src/': ['@fairlead/contract'],
   'demo/': ['@fairlead/contract', '@fairlead/salesforce-simulator', 'server/src/', 'pages/'],
   'pages/': [],
-  'connect-ui/': ['@fairlead/contract'],
+  'connect-ui/': ['@fairlead/contract', 'salesforce/'],
   'bench/': ['@fairlead/contract', '@fairlead/salesforce-simulator', 'server/src/', 'demo/'],
 }
 
@@ -284,9 +287,18 @@ const withoutStrings = ({ text }: Source): string =>
 
 // ── The house as it is ──────────────────────────────────────────────────────────────────────────────────────────
 
-const house = ['server/src', 'contract', 'simulator', 'cli/src', 'demo', 'bench', 'pages', 'connect-ui/src'].flatMap(
-  filesBelow,
-)
+const house = [
+  'server/src',
+  'contract',
+  'simulator',
+  'salesforce',
+  'providers',
+  'cli/src',
+  'demo',
+  'bench',
+  'pages',
+  'connect-ui/src',
+].flatMap(filesBelow)
 const definitions = join(import.meta.dirname, '../../../providers')
 const builtIn = readdirSync(definitions)
   .filter(name => /\.ya?ml$/.test(name))
@@ -327,6 +339,10 @@ const rules: [rule: string, faults: (sources: Source[]) => string[], bad: Source
       { path: 'simulator/src/x.ts', text: "import { errors } from '@fairlead/contract'" },
       { path: 'server/src/app.ts', text: "import { startSimulator } from '@fairlead/salesforce-simulator'" },
       { path: 'cli/src/x.ts', text: "import { readConfig } from '../../server/src/config.ts'" },
+      { path: 'server/src/connect/x.ts', text: "import { readHost } from '../../../salesforce/hosts.ts'" },
+      { path: 'server/src/provider/x.ts', text: "import { hooks } from '../../../providers/acme.ts'" },
+      { path: 'salesforce/x.ts', text: "import type { Hooks } from '../server/src/provider/hooks.ts'" },
+      { path: 'providers/x.ts', text: "import { loadCredential } from '../server/src/credential/store.ts'" },
       { path: 'elsewhere/x.ts', text: '' },
     ],
   ],
@@ -444,7 +460,9 @@ test('the reader sees the whole house', () => {
   const paths = new Set(house.map(({ path }) => path))
   const lost = imports.filter(
     ({ from, to }) =>
-      /^(server\/src|contract|simulator|cli\/src|demo|bench|pages|connect-ui)\/.*\.tsx?$/.test(to) &&
+      /^(server\/src|contract|simulator|salesforce|providers|cli\/src|demo|bench|pages|connect-ui)\/.*\.tsx?$/.test(
+        to,
+      ) &&
       !paths.has(to) &&
       !from.includes('/test/'),
   )
