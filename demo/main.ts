@@ -151,7 +151,7 @@ async function main(): Promise<void> {
     say(`  Dashboard      ${url}/app/#key=${key}`)
     say(`  Connect one    ${link}`)
     say(`  API key (dev)  ${key}`)
-    say(`  Your own org   ${url}/docs/own-sandbox`)
+    say(`  Your own org   ${url}/docs/providers/salesforce-sandbox`)
     say()
     say(`  Try it:  curl -H 'Authorization: Bearer ${key}' -H 'Provider-Config-Key: salesforce-sandbox' \\`)
     say(`             -H 'Connection-Id: ${connection.connection_id}' '${url}/proxy/services/data/v66.0/limits'`)

@@ -208,7 +208,7 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     routes.route('/', activityRoutes(shared))
     routes.route('/', webhookRoutes({ ...shared, deliveries }))
     routes.route('/', dashboardRoutes())
-    routes.route('/', docsRoutes({ url: config.url }))
+    routes.route('/', docsRoutes(shared))
     routes.doc31('/openapi.json', { openapi: '3.1.0', info: { title: 'Fairlead', version } })
     routes.openAPIRegistry.registerComponent('securitySchemes', 'apiKey', { type: 'http', scheme: 'bearer' })
     routes.openAPIRegistry.registerComponent('securitySchemes', 'connectSession', { type: 'http', scheme: 'bearer' })

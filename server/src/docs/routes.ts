@@ -1,15 +1,25 @@
 /**
- * The documentation. This room owns /docs/: Markdown from `docs/`, rendered with this server's own URLs filled in.
+ * The documentation. This room owns /docs/ and GET /providers/:provider/guide: Markdown from `docs/`, rendered with this server's own URLs filled in.
  * `{{url}}` in a page is where this server is reached, `{{errors}}` the table of every error code,
  * `{{states}}`, `{{causes}}` and `{{warnings}}` those of a connection's states, of their causes and of its warnings,
  * `{{webhook_events}}` that of what webhooks tell.
  */
 import { readdir, readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
-import { causes, errors, states, warnings, webhookEvents } from '@fairlead/contract'
+import { causes, errors, getGuide, states, warnings, webhookEvents } from '@fairlead/contract'
 import { Failure } from '../errors.ts'
-import { api } from '../http/api.ts'
+import { api, type Guard } from '../http/api.ts'
 import { Html, html, page } from '../http/page.ts'
+import type { Catalogue } from '../provider/catalogue.ts'
+import type { Provider } from '../provider/schema.ts'
+import { guideMarkdown, guideOf } from './guide.ts'
+import { markdown } from './markdown.ts'
+
+interface Deps {
+  catalogue: Catalogue
+  guard: Guard
+  url: string
+}
 
 const folder = fileURLToPath(new URL('../../../docs/', import.meta.url))
 
@@ -32,8 +42,22 @@ const eventTable = [
   }),
 ].join('\n')
 
-export function docsRoutes({ url }: { url: string }) {
+export function docsRoutes({ catalogue, guard, url }: Deps) {
   const app = api()
+
+  const known = (name: string): Provider => {
+    const provider = catalogue.get(name)
+    if (!provider) throw new Failure('not_found', { message: 'There is no provider of this name.' })
+    return provider
+  }
+
+  app.openapi(guard(getGuide), async c =>
+    c.json({ data: await guideOf(known(c.req.valid('param').provider), url) }, 200),
+  )
+
+  app.get('/docs/providers/:name', async c =>
+    shown(guideMarkdown(await guideOf(known(c.req.param('name')), url)), 'provider'),
+  )
   app.get('/docs', c => c.redirect('/docs/', 308))
   app.get('/docs/', () => show('index'))
   app.get('/docs/:name', c => show(c.req.param('name')))
@@ -49,9 +73,11 @@ export function docsRoutes({ url }: { url: string }) {
       .replaceAll('{{causes}}', sentences(causes))
       .replaceAll('{{webhook_events}}', eventTable)
       .replaceAll('{{warnings}}', sentences(warnings))
-    // Imported here: 30 ms that no start should wait for.
-    const { default: MarkdownIt } = await import('markdown-it')
-    const body = new Html(new MarkdownIt({ html: false, linkify: false }).render(source))
+    return shown(source, name)
+  }
+
+  async function shown(source: string, name: string): Promise<Response> {
+    const body = new Html((await markdown())(source))
     const title = /^# (.+)$/m.exec(source)?.[1] ?? name
     const nav = name === 'index' ? html`` : html`<p class="soft"><a href="/docs/">Documentation</a></p>`
     return page({ title: `${title} · Fairlead`, status: 200, body: html`${nav}${body}` }, 'doc')

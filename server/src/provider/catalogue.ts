@@ -11,6 +11,7 @@ import type { JSONValue } from 'hono/utils/types'
 import { type Document, LineCounter, parseDocument } from 'yaml'
 import type { EgressRules } from '../net/allow.ts'
 import { checkUrl } from '../net/policy.ts'
+import { missingPages } from './guide.ts'
 import type { Hooks } from './hooks.ts'
 import { type Provider, type ProviderDefinition, providerDefinition } from './schema.ts'
 import { parseTemplate, TemplateError } from './template.ts'
@@ -227,6 +228,8 @@ function lint(definition: ProviderDefinition, egressAllow: EgressRules): Fault[]
     for (const key of ['authorization_url', 'token_url'] as const)
       if (!definition[key] && definition.installation !== 'outbound')
         faults.push({ path: [key], message: 'is needed for OAUTH2' })
+  for (const name of missingPages(definition))
+    faults.push({ path: ['guide', 'pages'], message: `there is no page "${name}" in providers/guides/` })
   return faults
 }
 

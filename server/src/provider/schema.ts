@@ -223,6 +223,15 @@ export const providerDefinition = z.strictObject({
   expired_token: z.array(expiredToken).optional(),
   token_errors: z.array(tokenError).optional(),
   rate_limit: rateLimit.optional(),
+  /** How somebody comes to use it: pages of `providers/guides/`, in order, and the path of a first call worth making. */
+  guide: z
+    .strictObject({
+      pages: z
+        .array(z.string().regex(/^[a-z0-9-]+$/, 'The name of a page in providers/guides/, without .md.'))
+        .optional(),
+      example: z.string().startsWith('/').optional(),
+    })
+    .optional(),
 })
 
 export type ProviderDefinition = z.infer<typeof providerDefinition>
