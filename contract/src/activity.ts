@@ -9,7 +9,7 @@ export const callOutcome = z.enum(['answered', 'refused', 'cut', 'aborted']).ope
 })
 export type CallOutcome = z.infer<typeof callOutcome>
 
-const activity = z
+export const activityView = z
   .object({
     id: z.string(),
     at: z.string().openapi({ description: 'When it ended.' }),
@@ -39,7 +39,7 @@ const activity = z
     has_bodies: z.boolean().openapi({ description: 'Its bodies were kept; they are for a day.' }),
   })
   .openapi('Activity')
-export type ActivityView = z.infer<typeof activity>
+export type ActivityView = z.infer<typeof activityView>
 
 const body = z
   .object({
@@ -87,7 +87,7 @@ export const listActivity = createRoute({
   responses: {
     200: json(
       z.object({
-        activity: z.array(activity),
+        activity: z.array(activityView),
         next_cursor: z.string().nullable(),
         dropped: z.number().openapi({
           description:
@@ -106,7 +106,7 @@ export const getActivity = createRoute({
   summary: 'One call',
   security: reading,
   request: { params: z.object({ id: activityId }), query: z.strictObject({}) },
-  responses: { 200: json(activity, 'The call.'), ...failing },
+  responses: { 200: json(activityView, 'The call.'), ...failing },
 })
 
 export const getActivityBodies = createRoute({

@@ -37,6 +37,7 @@ export const connectSessionRequest = z
     path: ['end_user'],
     message: 'end_user is required unless tags are given.',
   })
+export type ConnectSessionRequest = z.infer<typeof connectSessionRequest>
 
 export const reconnectSessionRequest = z.strictObject({
   connection_id: connectionId,
@@ -48,8 +49,9 @@ export const reconnectSessionRequest = z.strictObject({
   webhook_url_override: webhookUrlOverride.optional(),
   tags: tags.optional(),
 })
+export type ReconnectSessionRequest = z.infer<typeof reconnectSessionRequest>
 
-const sessionOpened = z.object({ token: z.string(), connect_link: z.string(), expires_at: z.string() })
+export const sessionOpened = z.object({ token: z.string(), connect_link: z.string(), expires_at: z.string() })
 export type SessionOpened = z.infer<typeof sessionOpened>
 
 const opened = json(z.object({ data: sessionOpened }), 'The token lives for 30 minutes.')

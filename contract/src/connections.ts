@@ -32,7 +32,7 @@ const identity = {
   metadata: z.record(z.string(), z.unknown()).nullable(),
 }
 
-const listedConnection = z
+export const listedConnection = z
   .object({
     ...identity,
     created: z.string(),
@@ -83,7 +83,7 @@ const flag = z
   .optional()
   .transform(value => value === 'true')
 
-const connectionView = z
+export const connectionView = z
   .object({
     ...identity,
     connection_config: z.record(z.string(), z.unknown()),
@@ -134,7 +134,7 @@ const named = {
   query: z.strictObject({ provider_config_key: integrationKey }),
 }
 
-const connectionStanding = z
+export const connectionStanding = z
   .object({
     connection_id: z.string(),
     provider_config_key: z.string(),

@@ -37,7 +37,7 @@ export const integration = z
   .openapi('Integration')
 export type IntegrationView = z.infer<typeof integration>
 
-const integrationWithSecrets = integration.extend({
+export const integrationWithSecrets = integration.extend({
   webhook_url: z.string().nullable().optional(),
   credentials: z
     .object({
@@ -49,6 +49,7 @@ const integrationWithSecrets = integration.extend({
     .nullable()
     .optional(),
 })
+export type IntegrationWithSecrets = z.infer<typeof integrationWithSecrets>
 
 const uniqueKeyParam = z.object({ uniqueKey: integrationKey })
 const scope = (verb: string) => `environment:integrations:${verb}`
@@ -75,23 +76,27 @@ export const listIntegrations = createRoute({
   responses: { 200: json(z.object({ data: z.array(integration) }), 'The integrations.'), ...failing },
 })
 
+const decided = {
+  display_name: displayName.optional(),
+  credentials: oauth2Client.optional(),
+  forward_webhooks: z.boolean().optional(),
+  capture_bodies: captureBodies.optional(),
+  base_url_hosts: baseUrlHosts.optional(),
+}
+
+export const newIntegration = z.strictObject({ provider: providerName, unique_key: integrationKey, ...decided })
+export type NewIntegration = z.infer<typeof newIntegration>
+
+export const integrationChange = z.strictObject({ unique_key: integrationKey.optional(), ...decided })
+export type IntegrationChange = z.infer<typeof integrationChange>
+
 export const createIntegration = createRoute({
   method: 'post',
   path: '/integrations',
   summary: 'Registers a provider with your OAuth client',
   security: anyKeyWith(scope('create')),
   request: {
-    body: jsonBody(
-      z.strictObject({
-        provider: providerName,
-        unique_key: integrationKey,
-        display_name: displayName.optional(),
-        credentials: oauth2Client.optional(),
-        forward_webhooks: z.boolean().optional(),
-        capture_bodies: captureBodies.optional(),
-        base_url_hosts: baseUrlHosts.optional(),
-      }),
-    ),
+    body: jsonBody(newIntegration),
   },
   responses: { 200: json(z.object({ data: integration }), 'The integration.'), ...failing },
 })
@@ -117,16 +122,7 @@ export const updateIntegration = createRoute({
   security: anyKeyWith(scope('update')),
   request: {
     params: uniqueKeyParam,
-    body: jsonBody(
-      z.strictObject({
-        unique_key: integrationKey.optional(),
-        display_name: displayName.optional(),
-        credentials: oauth2Client.optional(),
-        forward_webhooks: z.boolean().optional(),
-        capture_bodies: captureBodies.optional(),
-        base_url_hosts: baseUrlHosts.optional(),
-      }),
-    ),
+    body: jsonBody(integrationChange),
   },
   responses: { 200: json(z.object({ data: integration }), 'The integration.'), ...failing },
 })

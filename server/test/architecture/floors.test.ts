@@ -56,6 +56,9 @@ const workspaces: Record<string, string[]> = {
   'demo/': ['@fairlead/contract', '@fairlead/salesforce-simulator', 'server/src/', 'pages/'],
   'pages/': [],
   'connect-ui/': ['@fairlead/contract', 'salesforce/'],
+  'node/src/': ['@fairlead/contract'],
+  'browser/src/': ['@fairlead/contract'],
+  'release/': ['@fairlead/contract'],
   'bench/': ['@fairlead/contract', '@fairlead/salesforce-simulator', 'server/src/', 'demo/'],
 }
 
@@ -261,6 +264,18 @@ const statements = (sources: Source[]): string[] =>
     .filter(({ text }) => /\bsql\s*`/.test(withoutComments(text)))
     .map(({ path }) => `${path}: only a room's store.ts holds SQL`)
 
+/** What is installed into somebody else's program brings nothing with it; the contract's types travel as text. */
+const alone = (sources: Source[]): string[] =>
+  sources
+    .filter(({ path }) => /^(node|browser)\/src\//.test(path))
+    .flatMap(source =>
+      importsOf(source)
+        .filter(
+          ({ to, typeOnly }) => !to.startsWith(source.path.slice(0, source.path.indexOf('/src/') + 5)) && !typeOnly,
+        )
+        .map(({ to }) => `${source.path} → ${to}: the SDKs depend on nothing`),
+    )
+
 const defaults = (sources: Source[]): string[] =>
   sources
     .filter(({ text }) => /^export default\b|\bas default\b/m.test(withoutComments(text)))
@@ -298,7 +313,12 @@ const house = [
   'bench',
   'pages',
   'connect-ui/src',
-].flatMap(filesBelow)
+  'node/src',
+  'browser/src',
+  'release',
+]
+  .flatMap(filesBelow)
+  .filter(({ path }) => !path.startsWith('release/test/'))
 const definitions = join(import.meta.dirname, '../../../providers')
 const builtIn = readdirSync(definitions)
   .filter(name => /\.ya?ml$/.test(name))
@@ -391,6 +411,15 @@ const rules: [rule: string, faults: (sources: Source[]) => string[], bad: Source
       { path: 'server/src/connection/routes.ts', text: 'db.query(sql`select 1`)' },
       { path: 'server/src/app.ts', text: 'db.query(sql`\nselect 1`)' },
       { path: 'server/src/connect/restore.ts', text: 'sql`select 1`' },
+    ],
+  ],
+  [
+    'the SDKs stand alone',
+    alone,
+    [
+      { path: 'node/src/x.ts', text: "import { createHmac } from 'node:crypto'" },
+      { path: 'node/src/y.ts', text: "import { errors } from '@fairlead/contract'" },
+      { path: 'browser/src/x.ts', text: "import { FairleadError } from '../../node/src/error.ts'" },
     ],
   ],
   [
