@@ -126,3 +126,49 @@ export const deleteConnectSession = createRoute({
   security: [connectSessionToken],
   responses: { 204: { description: 'Ended.' }, ...failing },
 })
+
+/** What went wrong, in the words of the wire's result channel and in ours. */
+export const connectError = z
+  .object({
+    type: z.string().openapi({ description: "The wire contract's `error_type`." }),
+    code: z.string().openapi({ description: 'Ours, stable: see the page of errors.' }),
+    description: z.string(),
+    cause: z.looseObject({ code: z.string() }).optional().openapi({ description: 'Why, where that is known better.' }),
+  })
+  .openapi('ConnectError')
+export type ConnectError = z.infer<typeof connectError>
+
+const connectAccount = z
+  .object({
+    label: z.string(),
+    details: z.array(z.object({ label: z.string(), value: z.string() })),
+  })
+  .openapi('ConnectAccount')
+export type ConnectAccount = z.infer<typeof connectAccount>
+
+const connectResult = z
+  .object({
+    attempt: z.string().nullable().openapi({ description: 'The `ws_client_id` the sign-in was begun with.' }),
+    provider_config_key: z.string(),
+    connection_id: z.string().nullable(),
+    success: z.boolean(),
+    is_pending: z.boolean(),
+    operation: z.enum(['creation', 'override']).nullable(),
+    account: connectAccount.nullable(),
+    error: connectError.nullable(),
+    at: z.string(),
+  })
+  .openapi('ConnectResult')
+export type ConnectResult = z.infer<typeof connectResult>
+
+export const listConnectResults = createRoute({
+  method: 'get',
+  path: '/connect/session/results',
+  summary: 'What became of the sign-ins of this session, newest first',
+  description:
+    'The same news as on the WebSocket, kept for as long as the session lives, so that a lost socket loses nothing. A sign-in that is still' +
+    ' under way is not listed. Name yours with a UUID of your own as `ws_client_id` when you begin it.',
+  security: [connectSessionToken],
+  request: { query: z.strictObject({}) },
+  responses: { 200: json(z.object({ data: z.array(connectResult) }), 'At most the last hundred.'), ...failing },
+})

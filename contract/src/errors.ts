@@ -53,6 +53,10 @@ export const errors = {
     400,
     'This sign-in is not under way here: it was already completed, is older than ten minutes, or was started elsewhere. Start it again from the product you came from.',
   ],
+  sign_in_expired: [
+    400,
+    'Nobody came back from the provider within ten minutes, so this sign-in ended. Start it again.',
+  ],
   state_missing: [
     400,
     'The provider came back without a state. Start the sign-in again from the product you came from.',

@@ -20,8 +20,9 @@ import { createActivity } from './activity/activity.ts'
 import { activityRoutes } from './activity/routes.ts'
 import { retainActivity } from './activity/store.ts'
 import type { Config } from './config.ts'
+import { type Channel, createChannel } from './connect/notify.ts'
 import { connectRoutes } from './connect/routes.ts'
-import { findSessionCaller, sealedVerifiers } from './connect/store.ts'
+import { expireHandshakes, findSessionCaller, sealedVerifiers } from './connect/store.ts'
 import { type Connections, createConnections, holderOf } from './connection/live.ts'
 import { connectionRoutes } from './connection/routes.ts'
 import { endIntegration } from './connection/store.ts'
@@ -161,7 +162,9 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     const catching = createCatchUp({ credentials, journal, epoch })
     closers.push(every(timing.sweep, log, catching.sweep))
     const callers = createCallers({ db, keyedHash, findSession: token => findSessionCaller(stores, token) })
-    closers.push(await followChanges(database, ring, connections, callers, credentials, catching, deliveries))
+    const channel = createChannel({ db, keyedHash, log })
+    closers.push(every(minutes(1), log, async () => void (await expireHandshakes(stores))))
+    closers.push(await followChanges(database, ring, connections, callers, credentials, catching, deliveries, channel))
     // Whoever began a rotation may have died in the middle of it.
     closers.push(every(seconds(30), log, () => rotation.sweep()))
     closers.push(() => rotation.close())
@@ -184,6 +187,7 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
       activity,
       log,
       epoch,
+      channel,
       url: config.url,
     }
 
@@ -218,7 +222,7 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     const handler = (req: IncomingMessage, res: ServerResponse) => {
       void (isProxied(req.url ?? '') ? proxy(req, res) : listener(req, res))
     }
-    const server: Listening = await listen(handler, config)
+    const server: Listening = await listen(handler, config, channel.sockets)
     let jobs: Jobs | undefined
     closers.push(async () => {
       stopping = true
@@ -307,6 +311,7 @@ function followChanges(
   credentials: Credentials,
   catching: CatchUp,
   deliveries: Deliveries,
+  channel: Channel,
 ): Promise<() => Promise<void>> {
   return database.listen('fairlead_changed', {
     onPayload: payload => {
@@ -319,12 +324,15 @@ function followChanges(
       // Sooner is better; `withKeys` finds a key that this missed.
       if (what === 'keys') void ring.load().catch(() => {})
       if (what === 'webhook') deliveries.kick()
+      if (what === 'attempt') void channel.ended(id).catch(() => {})
+      if (what === 'begun') void channel.asked(id).catch(() => {})
       if (what === 'pull') void catching.offer(id).catch(() => {})
     },
     onGap: () => {
       connections.forgetAll()
       void ring.load().catch(() => {})
       callers.forget()
+      void channel.missed().catch(() => {})
       // Called on the loss as well as on the return; what fails is tried again by the return and by the next sweep.
       void catching.catchUp().catch(() => {})
     },

@@ -30,8 +30,16 @@ import { type ConnectionConfig, endpoint, tokenUrlOf } from '../provider/endpoin
 import type { Provider } from '../provider/schema.ts'
 import type { Egress } from '../seams.ts'
 import { isSameBrowser } from './browser.ts'
-import { addressOf, describeAccount, type SignedInAgain, signInAgain, takePlaceOfOlder } from './reconnect.ts'
-import { type Handshake, loadSession, type Session, takeHandshake } from './store.ts'
+import { type Attempt, tellSuccess } from './notify.ts'
+import {
+  accountView,
+  addressOf,
+  describeAccount,
+  type SignedInAgain,
+  signInAgain,
+  takePlaceOfOlder,
+} from './reconnect.ts'
+import { type Handshake, loadSession, type Session, type TakenHandshake, takeHandshake } from './store.ts'
 
 export interface CallbackDeps extends CredentialDeps {
   egress: Egress
@@ -59,16 +67,24 @@ const maxTokenResponse = 1024 * 1024
 export const stateOf = (search: URLSearchParams): string | null =>
   search.get('state') ?? search.get('payload') ?? search.get('customField')
 
-export async function finishOAuth(
-  deps: CallbackDeps,
-  search: URLSearchParams,
-  cookieHeader: string | undefined,
-): Promise<Connected> {
+/** The sign-in this callback is the end of, which is hereby used up. */
+export async function takeBack(deps: CallbackDeps, search: URLSearchParams): Promise<TakenHandshake> {
   const state = stateOf(search)
   if (!state) throw new Failure('state_missing')
   // 256 bits as base64url; anything else was not made here and costs no query.
   const handshake = /^[A-Za-z0-9_-]{43}$/.test(state) ? await takeHandshake(deps, state) : undefined
   if (!handshake) throw new Failure('state_unknown')
+  return handshake
+}
+
+/** The success is told in here, with the transaction that makes it one; a failure by whoever catches it. */
+export async function finishOAuth(
+  deps: CallbackDeps,
+  handshake: TakenHandshake,
+  search: URLSearchParams,
+  cookieHeader: string | undefined,
+): Promise<Connected> {
+  const state = stateOf(search) ?? ''
   if (!isSameBrowser(cookieHeader, state, deps.url.startsWith('https:'), handshake.browserHash))
     throw new Failure('browser_mismatch')
 
@@ -93,6 +109,13 @@ export async function finishOAuth(
     deps.log.warn({ code, ...payload, integration: integration.key, connection: handshake.connectionId }, 'a warning')
   return { integration, provider, connectionId: handshake.connectionId, operation, config, warnings }
 }
+
+export const attemptOf = ({ sessionId, attempt, integrationKey, connectionId }: TakenHandshake): Attempt => ({
+  sessionId,
+  attempt,
+  integrationKey,
+  connectionId,
+})
 
 /** RFC 6749 §4.1.2: a code or an error, each at most once. Anything else is somebody's forgery or a broken proxy. */
 function codeOf(provider: Provider, search: URLSearchParams): string {
@@ -178,7 +201,7 @@ function accountFacts(
 async function save(
   deps: CallbackDeps,
   integration: Integration,
-  handshake: Handshake,
+  handshake: TakenHandshake,
   session: Session,
   tokens: TokenSet,
   learned: ConnectionConfig,
@@ -204,6 +227,11 @@ async function save(
     }
 
   const credentialId = await deps.db.transaction(async tx => {
+    await tellSuccess(tx, attemptOf(handshake), {
+      operation: 'creation',
+      account: accountView(holder.provider, config),
+      isPending: false,
+    })
     const stores = { ...deps, db: tx }
     const older = session.endUser && (await takePlaceOfOlder(stores, holder, integration, session.endUser.id, added))
     const id = older ?? (await addCredential(stores, added))
@@ -227,12 +255,13 @@ async function save(
 async function reconnect(
   deps: CallbackDeps,
   integration: Integration,
-  { connectionId }: Handshake,
+  handshake: TakenHandshake,
   session: Session,
   added: NewCredential,
   holder: Holder,
 ): Promise<string> {
   const { provider } = holder
+  const { connectionId } = handshake
   const again = await deps.db.transaction(async (tx): Promise<SignedInAgain> => {
     const connection = await findConnectionById(tx, session.reconnects!)
     if (!connection) return { kind: 'gone' }
@@ -240,7 +269,13 @@ async function reconnect(
     const stillHere = async ({ id }: HeldGrant) => (await findConnectionById(tx, connection.id))?.credentialId === id
     const stores = { ...deps, db: tx }
     const outcome = await signInAgain(stores, holder, integration, connection.credentialId, added, stillHere)
-    if (outcome.kind === 'replaced') await saveOwner(tx, connection.id, session)
+    if (outcome.kind !== 'replaced') return outcome
+    await saveOwner(tx, connection.id, session)
+    await tellSuccess(tx, attemptOf(handshake), {
+      operation: 'override',
+      account: accountView(provider, added.config),
+      isPending: false,
+    })
     return outcome
   })
   if (again.kind === 'gone' || again.kind === 'unsuited' || again.kind === 'another_account') {

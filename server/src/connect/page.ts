@@ -6,18 +6,22 @@ import type { Integration } from '../integration/store.ts'
 import type { ConnectionConfig } from '../provider/endpoint.ts'
 import type { Provider } from '../provider/schema.ts'
 import type { Connected } from './callback.ts'
+import { announce } from './notify.ts'
 import { describeAccount, givenFacts, type Target } from './reconnect.ts'
 
-/** JSON inside a script element: `</script>` in a text, such as a parameter's name, must not end the element. */
-const scriptJson = (value: object): string => JSON.stringify(value).replaceAll('<', '\\u003c')
+/** Who hears of it besides the person who looks at it. */
+export interface Audience {
+  /** The origin of the page that opened this one. */
+  opener: string | null
+  isAwaited: boolean
+}
 
-/** Tells a page of ours that opened this one; the message is the one existing clients listen for. */
-const announce = (message: object): string => `
-history.replaceState(null,'',location.pathname);
-try{const channel=new BroadcastChannel('nango-oauth-callback');channel.postMessage(${scriptJson(message)});channel.close()}catch{}
-document.querySelector('[data-close]')?.addEventListener('click',()=>window.close());`
+export const nobody: Audience = { opener: null, isAwaited: false }
 
-export const connectedPage = ({ integration, provider, operation, config, warnings }: Connected): Response => {
+export const connectedPage = (
+  { integration, provider, operation, config, warnings }: Connected,
+  { opener, isAwaited }: Audience,
+): Response => {
   const again = operation === 'override'
   const name = integration.displayName ?? provider.display_name
   const account = typeof config.instance_url === 'string' ? URL.parse(config.instance_url)?.host : undefined
@@ -35,8 +39,7 @@ export const connectedPage = ({ integration, provider, operation, config, warnin
       )}
       <p class="soft">You can close this window. Access lasts until you or the product you came from end it.</p>
       <button type="button" class="quiet" data-close>Close this window</button>`,
-    script: `${announce({ type: 'nango_oauth_callback_success' })}
-if(window.opener)setTimeout(()=>window.close(),500);`,
+    script: announce({ type: 'nango_oauth_callback_success' }, opener, isAwaited),
   })
 }
 
@@ -51,11 +54,12 @@ const headings: Partial<Record<ErrorCode, string>> = {
   account_mismatch: 'This is another account',
 }
 
-const announceFailure = (failure: Failure): string =>
-  announce({
-    type: 'nango_oauth_callback_error',
-    payload: { message: failure.message, errorType: failure.code },
-  })
+const announceFailure = (failure: Failure, { opener, isAwaited }: Audience): string =>
+  announce(
+    { type: 'nango_oauth_callback_error', payload: { message: failure.message, errorType: failure.code } },
+    opener,
+    isAwaited,
+  )
 
 /** The callback's address without a sign-in in it: most often our own page, reloaded or opened from the history, and then nothing failed. */
 const nothingHerePage = (failure: Failure): Response =>
@@ -67,11 +71,11 @@ const nothingHerePage = (failure: Failure): Response =>
       <p>If this page said a moment ago that an account is connected, it is, and opening it again changed nothing.</p>
       <p>Otherwise start the sign-in again from the product you came from.</p>
       <p class="soft">If you ask for help, quote this: <code>${failure.code}</code></p>`,
-    script: `if(location.search){${announceFailure(failure)}}`,
+    script: `if(location.search){${announceFailure(failure, nobody)}}`,
   })
 
 /** What happened, why most likely, what to do now. What a provider wrote is shown as text, never as markup. */
-export function failedPage(failure: Failure): Response {
+export function failedPage(failure: Failure, audience: Audience): Response {
   if (failure.code === 'state_missing') return nothingHerePage(failure)
   const {
     provider_said: said,
@@ -93,7 +97,7 @@ export function failedPage(failure: Failure): Response {
       ${typeof said === 'string' && said ? html`<p class="soft">The provider said: <code>${said}</code></p>` : html``}
       <p class="soft">If you ask for help, quote this: <code>${failure.code}</code></p>
       <button type="button" class="quiet" data-close>Close this window</button>`,
-    script: announceFailure(failure),
+    script: announceFailure(failure, audience),
   })
 }
 

@@ -2,6 +2,7 @@
  * Signing in again to an account that is here. Everything that stands on its grant gets the new one, because one row holds a grant and
  * they share the row. Also for an end user who connects the same account once more, at a provider that keeps only so many grants.
  */
+import type { ConnectAccount } from '@fairlead/contract'
 import { type Connection, findConnectionById, grantsOf, moveConnections } from '../connection/store.ts'
 import { accountOf } from '../credential/facts.ts'
 import { automatedFacts } from '../credential/kinds/oauth2-code.ts'
@@ -66,6 +67,12 @@ export function describeAccount(provider: Provider, config: ConnectionConfig): [
       typeof config[name] === 'string' ? config[name] : 'not told',
     ]),
   ]
+}
+
+/** The same for a program; its label is what stands first. */
+export function accountView(provider: Provider, config: ConnectionConfig): ConnectAccount | null {
+  const details = describeAccount(provider, config).map(([label, value]) => ({ label, value }))
+  return details[0] ? { label: details[0].value, details } : null
 }
 
 export type SignedInAgain =

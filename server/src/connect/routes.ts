@@ -1,6 +1,6 @@
 /**
- * Connect: from a session to a stored connection. This room owns the tables `connect_session` and `handshake`, and
- * POST /connect/sessions, POST /connect/sessions/reconnect, GET|DELETE /connect/session, GET /connect/ (the hosted page), GET /oauth/connect/:key, GET /oauth/callback.
+ * Connect: from a session to a stored connection. This room owns the tables `connect_session`, `handshake` and `connect_result`, and
+ * POST /connect/sessions, POST /connect/sessions/reconnect, GET|DELETE /connect/session, GET /connect/session/results, GET /connect/ (the hosted page), GET /oauth/connect/:key, GET /oauth/callback.
  * It hands the finished account to `credential/` and `connection/` in one transaction and never hears of it again.
  */
 import {
@@ -8,6 +8,7 @@ import {
   createReconnectSession,
   deleteConnectSession,
   getConnectSession,
+  listConnectResults,
 } from '@fairlead/contract'
 import { type Callers, keyCaller, sessionCaller } from '../account/caller.ts'
 import { endUserOf } from '../connection/routes.ts'
@@ -17,16 +18,18 @@ import { listIntegrations } from '../integration/store.ts'
 import type { Secret } from '../lib/secret.ts'
 import { isoZulu } from '../lib/time.ts'
 import { forgetBrowser } from './browser.ts'
-import { type CallbackDeps, finishOAuth, stateOf } from './callback.ts'
-import { choosePage, connectedPage, failedPage, reconnectPage } from './page.ts'
+import { attemptOf, type CallbackDeps, finishOAuth, stateOf, takeBack } from './callback.ts'
+import { type Attempt, type Channel, tellFailure } from './notify.ts'
+import { type Audience, choosePage, connectedPage, failedPage, nobody, reconnectPage } from './page.ts'
 import { targetOf } from './reconnect.ts'
 import { openReconnectSession, openSession } from './session.ts'
 import { readStartQuery, startOAuth } from './start.ts'
-import { loadSession, removeSession } from './store.ts'
+import { expireHandshakes, listResults, loadSession, removeSession } from './store.ts'
 
 interface Deps extends CallbackDeps {
   callers: Callers
   guard: Guard
+  channel: Channel
 }
 
 /** What any page of ours says of itself until an environment has settings of its own. */
@@ -84,6 +87,24 @@ export function connectRoutes(deps: Deps) {
     return c.body(null, 204)
   })
 
+  app.openapi(guard(listConnectResults), async c => {
+    const { sessionId } = sessionCaller(c.get('caller'))
+    await expireHandshakes(deps, sessionId)
+    const results = await listResults(deps.db, sessionId)
+    const data = results.map(result => ({
+      attempt: result.attempt,
+      provider_config_key: result.integrationKey,
+      connection_id: result.connectionId,
+      success: result.error === null,
+      is_pending: result.isPending,
+      operation: result.operation,
+      account: result.account,
+      error: result.error,
+      at: isoZulu(result.at),
+    }))
+    return c.json({ data }, 200)
+  })
+
   app.get('/connect', c => c.redirect(`/connect/${new URL(c.req.url).search}`, 308))
   app.get('/connect/', async c => {
     const elsewhere = sameLoopback(c.req.url, url)
@@ -116,18 +137,25 @@ export function connectRoutes(deps: Deps) {
       throw new Failure(search.has('public_key') ? 'deprecated_authentication' : 'missing_connect_session_token')
     const caller = await callers.bySessionToken(token)
     const query = readStartQuery(search)
-    return asPage(async () => {
-      const { location, setCookie } = await startOAuth(deps, caller, c.req.param('key'), query)
-      return new Response(null, {
-        status: 302,
-        headers: {
-          Location: location,
-          'Set-Cookie': setCookie,
-          'Cache-Control': 'no-store',
-          'Referrer-Policy': 'no-referrer',
-        },
-      })
-    })
+    const key = c.req.param('key')
+    const { attempt } = query
+    const opener = attempt && deps.channel.begun(attempt)
+    return asPage(
+      async () => {
+        const { location, setCookie } = await startOAuth(deps, caller, key, query, opener)
+        return new Response(null, {
+          status: 302,
+          headers: {
+            Location: location,
+            'Set-Cookie': setCookie,
+            'Cache-Control': 'no-store',
+            'Referrer-Policy': 'no-referrer',
+          },
+        })
+      },
+      { opener, isAwaited: attempt !== null },
+      { sessionId: caller.sessionId, attempt, integrationKey: key, connectionId: null },
+    )
   })
 
   app.get('/oauth/callback', c => {
@@ -135,19 +163,35 @@ export function connectRoutes(deps: Deps) {
     if (c.req.method !== 'GET') throw new Failure('method_not_allowed')
     const search = new URL(c.req.url).searchParams
     return asPage(async () => {
-      const response = connectedPage(await finishOAuth(deps, search, c.req.header('cookie')))
-      response.headers.append('Set-Cookie', forgetBrowser(stateOf(search) ?? '', url.startsWith('https:')))
-      return response
+      const handshake = await takeBack(deps, search)
+      const audience = { opener: handshake.opener, isAwaited: handshake.attempt !== null }
+      return asPage(
+        async () => {
+          const response = connectedPage(await finishOAuth(deps, handshake, search, c.req.header('cookie')), audience)
+          response.headers.append('Set-Cookie', forgetBrowser(stateOf(search) ?? '', url.startsWith('https:')))
+          return response
+        },
+        audience,
+        attemptOf(handshake),
+      )
     })
   })
 
-  /** Ends in a page either way: somebody is looking at it. */
-  async function asPage(render: () => Promise<Response>): Promise<Response> {
+  /** Ends in a page either way: somebody is looking at it. A failure of an attempt is told to whoever waits for its end, too. */
+  async function asPage(
+    render: () => Promise<Response>,
+    audience: Audience = nobody,
+    attempt?: Attempt,
+  ): Promise<Response> {
     try {
       return await render()
     } catch (error) {
       const failure = asFailure(error, deps.log)
-      const response = failedPage(failure)
+      if (attempt)
+        await tellFailure(deps.db, attempt, failure).catch(error =>
+          deps.log.warn({ reason: String(error) }, 'a failed sign-in could not be written down'),
+        )
+      const response = failedPage(failure, audience)
       response.headers.set(errorHeader, failure.code)
       return response
     }

@@ -10,7 +10,7 @@ import { type ConnectionConfig, endpoint } from '../provider/endpoint.ts'
 import type { FormField, Provider } from '../provider/schema.ts'
 import { bindBrowser } from './browser.ts'
 import { givenFacts, targetOf } from './reconnect.ts'
-import { addHandshake, loadSession, type StoreDeps } from './store.ts'
+import { addHandshake, askForOpener, loadSession, type StoreDeps } from './store.ts'
 
 export interface StartDeps extends StoreDeps {
   catalogue: Catalogue
@@ -22,13 +22,17 @@ export interface StartDeps extends StoreDeps {
 export interface StartQuery {
   params: Record<string, string>
   authorizationParams: Record<string, string>
+  /** The `ws_client_id`: of a WebSocket of ours, or any UUID that the client made up to find the result by. */
+  attempt: string | null
 }
 
 const known = new Set(['connect_session_token', 'ws_client_id', 'user_scope'])
 
+const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
+
 /** `params[hostname]=…` and its siblings. Throws `invalid_query_params` for what nobody defined. */
 export function readStartQuery(search: URLSearchParams): StartQuery {
-  const query: StartQuery = { params: {}, authorizationParams: {} }
+  const query: StartQuery = { params: {}, authorizationParams: {}, attempt: null }
   const issues: { code: string; message: string; path: string[] }[] = []
   const refuse = (message: string, ...path: string[]) => issues.push({ code: 'custom', message, path })
   const seen = new Set<string>()
@@ -42,6 +46,8 @@ export function readStartQuery(search: URLSearchParams): StartQuery {
     else if (nested)
       refuse('A connection with an OAuth client of its own is not supported by this version.', 'credentials')
     else if (name === 'connection_id') refuse('A connect session decides the connection id. Leave it out.', name)
+    else if (name === 'ws_client_id' && !uuid.test(value)) refuse('Not a UUID.', name)
+    else if (name === 'ws_client_id') query.attempt = value.toLowerCase()
     else if (!known.has(name)) refuse('Unknown parameter.', name)
   }
   if (issues.length > 0) throw new Failure('invalid_query_params', { issues })
@@ -54,12 +60,16 @@ export interface Start {
   setCookie: string
 }
 
-/** Everything up to the redirect: what the session allows, what the provider needs to know, one handshake bound to this browser. */
+/**
+ * Everything up to the redirect: what the session allows, what the provider needs to know, one handshake bound to this browser.
+ * `opener`: the origin of the page that waits for the end of it; unknown when another process holds its socket.
+ */
 export async function startOAuth(
   deps: StartDeps,
   caller: SessionCaller,
   key: string,
   query: StartQuery,
+  opener: string | null,
 ): Promise<Start> {
   const environmentId = caller.environment.id
   const integration = integrationKey.safeParse(key).success && (await findIntegration(deps, environmentId, key))
@@ -93,7 +103,10 @@ export async function startOAuth(
     redirectUri,
     config,
     scopesRequested: scopes,
+    attempt: query.attempt,
+    opener,
   })
+  if (query.attempt && !opener) await askForOpener(deps.db, query.attempt)
   const location = authorizationUrl({
     provider,
     url: authorize,

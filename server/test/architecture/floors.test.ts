@@ -68,9 +68,11 @@ const environmentExceptions = ['server/src/main.ts', 'server/src/run.ts']
 const sockets =
   /^(node:)?(net|tls|http|https|http2|dgram|dns|dns\/promises)$|^undici(\/|$)|^ws$|^axios$|^node-fetch$|^got$/
 
-/** Serving is not reaching out: the one listener. */
+/** Serving is not reaching out: the one listener, and the sockets it hands over. */
 const mayOpen = (path: string, to: string): boolean =>
-  path.startsWith(`${server}net/`) || (path === `${server}http/server.ts` && to === 'node:http')
+  path.startsWith(`${server}net/`) ||
+  (path === `${server}http/server.ts` && to === 'node:http') ||
+  (path === `${server}http/websocket.ts` && to === 'ws')
 
 // ── Reading ─────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -279,10 +279,32 @@ create table handshake (
   redirect_uri text not null,
   config jsonb not null default '{}',
   scopes_requested text[] not null default '{}',
+  -- the ws_client_id it was begun with: what its end is told under
+  attempt uuid,
+  -- the page that opened it, as its WebSocket's handshake named it
+  opener_origin text,
   created_at timestamptz not null default now(),
   expires_at timestamptz not null
 );
 create index handshake_by_expiry on handshake (expires_at);
+
+-- What became of each sign-in of a session: read by whoever lost the socket it was told on. Goes with its session.
+create table connect_result (
+  id bigint generated always as identity primary key,
+  connect_session_id bigint not null references connect_session on delete cascade,
+  attempt uuid,
+  provider_config_key text not null,
+  connection_id text,
+  -- null when it failed, and then `error` says why
+  operation text check (operation in ('creation', 'override')),
+  is_pending boolean not null default false,
+  account jsonb,
+  error jsonb,
+  at timestamptz not null default clock_timestamp(),
+  check ((operation is null) = (error is not null))
+);
+create index connect_result_by_session on connect_result (connect_session_id, id desc);
+create index connect_result_by_attempt on connect_result (attempt) where attempt is not null;
 
 -- Who works on jobs (graphile_worker, which has a schema of its own): a process that stopped saying so is dead, and its jobs are free again.
 create table job_worker (
