@@ -179,7 +179,14 @@ export function makeControl(world: World, faults: Faults, rebuild: () => void, a
       input: { org: string } & Partial<
         Pick<
           Org,
-          'sessionMinutes' | 'onlyMyDomainLogin' | 'apiVersionMax' | 'apiUsed' | 'apiMax' | 'instanceName' | 'name'
+          | 'sessionMinutes'
+          | 'onlyMyDomainLogin'
+          | 'secretsByRest'
+          | 'apiVersionMax'
+          | 'apiUsed'
+          | 'apiMax'
+          | 'instanceName'
+          | 'name'
         >
       >,
     ) => {

@@ -178,6 +178,7 @@ async function answer(
     query: new URLSearchParams(query < 0 ? '' : target.slice(query + 1)),
     headers: request.headers,
     body,
+    remote: request.socket.remoteAddress ?? '',
   }
   if (rawPath.startsWith('/__admin/')) {
     return send(admin(control, { ...call, path: rawPath }, request.socket.remoteAddress))

@@ -136,6 +136,9 @@ export function login(world: World, call: Call): Reply {
   }
   const app = world.apps.find(a => a.clientId === pending.clientId && a.org === org.key)
   if (!app) return refusedHere('OAUTH_EC_APP_NOT_FOUND', 'External client app is not installed in this org')
+  if (app.adminApproved && !user.admin) {
+    return refusedHere('invalid_grant', 'user is not admin approved to access this app')
+  }
   pending.user = user
   return html(
     200,
@@ -373,11 +376,19 @@ function refresh({ world, call, form, app }: Exchange): Reply | Promise<Reply> {
       return dead
     }
     if (!grant.user.active) return oauthError('invalid_grant', 'inactive user')
+    if (!fromAllowed(app, call)) return oauthError('invalid_grant', 'ip restricted')
     if (grantEnd(world, grant) !== null) return dead
     grant.lastUsedAt = now(world)
     const rotated = app.rotation ? rotate(world, grant) : null
     return success(tokenBody(world, call.address, openSession(world, grant.user, app, grant.scopes, grant), rotated))
   })
+}
+
+/** ExtlClntAppOauthSecuritySettings.tokenIpRanges; IPv4, since that is what the ranges are written in. */
+function fromAllowed(app: App, { remote }: Call): boolean {
+  const number = (text: string) => text.split('.').reduce((sum, part) => sum * 256 + Number(part), 0)
+  const from = number(remote.replace(/^::ffff:/, ''))
+  return app.refreshRanges.length === 0 || app.refreshRanges.some(r => number(r.start) <= from && from <= number(r.end))
 }
 
 function clientCredentials({ world, call, app }: Exchange): Reply {

@@ -2,13 +2,15 @@
 //   GET /services/data                            versions, anonymous
 //   GET /services/data/vNN.0                      resources, and under it:
 //     query, queryAll, search, limits, recent, sobjects, sobjects/X, sobjects/X/describe, sobjects/X/{id},
-//     sobjects/X/{externalIdField}/{value}, composite, composite/sobjects[/X], jobs (bulk.ts)
+//     sobjects/X/{externalIdField}/{value}, composite, composite/sobjects[/X], jobs (bulk.ts),
+//     metadata and apps (metadata.ts)
 // Everything but the version list needs a session of this org and counts against the daily limit. Errors are arrays
 // of one (fact sheet §6.2). Tooling and SOAP are not simulated.
 
 import { jobHandlers } from './bulk.ts'
 import type { Call, Reply } from './http.ts'
 import { presentedToken, restError } from './http.ts'
+import { appHandlers, metadataHandlers } from './metadata.ts'
 import { createRow, deleteRow, getRow, RecordError, sourceOf, tableOf, updateRow } from './records.ts'
 import { base, type Context, type Handlers, notFound, ok, type Request, typeNamed } from './resource.ts'
 import type { Field, ObjectType } from './schema.ts'
@@ -155,6 +157,10 @@ function handlersFor(request: Request): Handlers | undefined {
       return { GET: recent }
     case 'jobs':
       return jobHandlers(request)
+    case 'metadata':
+      return metadataHandlers(request)
+    case 'apps':
+      return appHandlers(request)
     case 'composite':
       if (second === 'sobjects') return { GET: readMany, POST: createMany, PATCH: updateMany, DELETE: deleteMany }
       return second === undefined ? { POST: composite } : undefined
@@ -172,7 +178,7 @@ function handlersFor(request: Request): Handlers | undefined {
 const targetType = (request: Request) => typeNamed(request.segments[1])
 
 function resources(request: Request): Reply {
-  const names = ['query', 'queryAll', 'search', 'limits', 'recent', 'sobjects', 'composite', 'jobs']
+  const names = ['query', 'queryAll', 'search', 'limits', 'recent', 'sobjects', 'composite', 'jobs', 'metadata']
   return ok(Object.fromEntries(names.map(name => [name, `${base(request)}/${name}`])))
 }
 

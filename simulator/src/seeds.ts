@@ -32,6 +32,7 @@ export function seed(world: World, options: SeedOptions): void {
       username: `ada@acme.com${suffix}`,
       firstName: 'Ada',
       lastName: 'Admin',
+      admin: true,
       password: PASSWORD,
     })
     addUser(world, {
@@ -161,4 +162,5 @@ const NOBODY = {
   lastName: '',
   active: false,
   apiEnabled: false,
+  admin: false,
 }

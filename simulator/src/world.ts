@@ -28,6 +28,8 @@ export type Org = {
   sessionMinutes: number
   /** MyDomainSettings.canOnlyLoginWithMyDomainUrl. */
   onlyMyDomainLogin: boolean
+  /** ExternalClientAppSettings.enableClientSecretInRestApiAccess. */
+  secretsByRest: boolean
   apiVersionMax: number
   apiUsed: number
   apiMax: number
@@ -45,6 +47,8 @@ export type User = {
   active: boolean
   /** The "API Enabled" permission; without it REST answers 403 API_DISABLED_FOR_ORG. */
   apiEnabled: boolean
+  /** May deploy metadata and see apps' secrets; counts as approved where an app asks for that. */
+  admin: boolean
 }
 
 export type RefreshPolicy =
@@ -57,8 +61,15 @@ export type RefreshPolicy =
 export type App = {
   org: string
   name: string
+  /** API name; deployments and credentials name the app by it. */
+  developerName: string
+  /** `0xI…` and `888…`, by which its credentials are read. */
+  identifier: string
+  consumerId: string
   clientId: string
   clientSecret: string
+  /** A new secret waiting to be applied. */
+  staged: { id: string; key: string; secret: string } | null
   callbacks: string[]
   scopes: string[]
   pkceRequired: boolean
@@ -73,6 +84,10 @@ export type App = {
   /** Run-as user of the client credentials flow; null = flow not enabled. */
   clientCredentialsUser: string | null
   blocked: boolean
+  /** "Admin approved users are pre-authorized": nobody else gets in. */
+  adminApproved: boolean
+  /** From where refresh tokens may be used; empty: anywhere. */
+  refreshRanges: { start: string; end: string }[]
   /** A new app is unknown until its settings have propagated, up to ten minutes; in virtual time. */
   availableAt: number
 }
@@ -97,6 +112,10 @@ export type Settings = {
   localAppsOnGenericHosts: boolean
   /** Give repeated authorisations of one user and app the same access token (help remoteaccess_oauth_tokens_scopes). */
   sharedSessions: boolean
+  /** Virtual milliseconds until an app that was deployed is known. */
+  propagationMs: number
+  /** Whether a consumerKey and consumerSecret in a deployment become the app's; reports differ. */
+  honoursSuppliedCredentials: boolean
 }
 
 export const defaultSettings: Settings = {
@@ -110,6 +129,8 @@ export const defaultSettings: Settings = {
   rejectScopeOnRefresh: true,
   localAppsOnGenericHosts: true,
   sharedSessions: false,
+  propagationMs: 0,
+  honoursSuppliedCredentials: true,
 }
 
 /** An authorisation request between its arrival and the user's decision. */
@@ -194,6 +215,21 @@ export type Job = {
   unprocessed: string[][]
 }
 
+/** A deployment of metadata. */
+export type Deployment = {
+  id: string
+  org: string
+  archive: Buffer
+  checkOnly: boolean
+  ignoreWarnings: boolean
+  userId: string
+  createdDate: string
+  status: 'Pending' | 'InProgress' | 'Succeeded' | 'Failed' | 'Canceled'
+  successes: object[]
+  failures: object[]
+  total: number
+}
+
 export type Counters = {
   /** Requests that arrived, by endpoint, whether or not a fault then swallowed them. */
   requests: Record<string, number>
@@ -236,6 +272,7 @@ export type World = {
   sessions: Map<string, Session>
   cursors: Map<string, Cursor>
   jobs: Map<string, Job>
+  deployments: Map<string, Deployment>
   /** Codes and refresh tokens some request is exchanging at this moment. */
   inFlight: Set<string>
   serials: Map<string, number>
@@ -266,6 +303,7 @@ export const emptyWorld = (settings: Partial<Settings>): World => ({
   sessions: new Map(),
   cursors: new Map(),
   jobs: new Map(),
+  deployments: new Map(),
   inFlight: new Set(),
   serials: new Map(),
   counters: newCounters(),
@@ -338,6 +376,7 @@ export function addOrg(world: World, input: OrgInput): Org {
     createdDate: '2024-03-01T09:00:00.000+0000',
     sessionMinutes: 120,
     onlyMyDomainLogin: false,
+    secretsByRest: false,
     apiVersionMax: 68,
     apiUsed: 0,
     apiMax: API_MAX[kind],
@@ -363,6 +402,7 @@ export function addUser(world: World, input: UserInput): User {
     lastName: 'Example',
     active: true,
     apiEnabled: true,
+    admin: false,
     ...defined(input),
     username: input.username,
     org: org.key,
@@ -377,8 +417,12 @@ export function addApp(world: World, input: AppInput): App {
   const { propagationMs = 0, ...given } = input
   const app: App = {
     name: 'Connection broker',
+    developerName: `Connection_broker_${world.apps.length + 1}`,
+    identifier: nextId(world, '0xI'),
+    consumerId: nextId(world, '888'),
     clientId: newClientId(),
     clientSecret: newClientSecret(),
+    staged: null,
     callbacks: ['http://localhost:3003/oauth/callback'],
     scopes: ['api', 'refresh_token', 'id'],
     pkceRequired: true,
@@ -390,6 +434,8 @@ export function addApp(world: World, input: AppInput): App {
     introspectAll: false,
     clientCredentialsUser: null,
     blocked: false,
+    adminApproved: false,
+    refreshRanges: [],
     ...defined(given),
     org: org.key,
     availableAt: now(world) + propagationMs,
