@@ -16,7 +16,8 @@ import { openKeyedHash } from './account/pepper.ts'
 import { settingsRoutes } from './account/settings/routes.ts'
 import { sealedSigningKeys } from './account/settings/store.ts'
 import { announceChange, sealedSettings } from './account/store.ts'
-import { createActivity } from './activity/activity.ts'
+import { type Activity, createActivity } from './activity/activity.ts'
+import { observe } from './activity/metrics.ts'
 import { activityRoutes } from './activity/routes.ts'
 import { retainActivity } from './activity/store.ts'
 import type { Config } from './config.ts'
@@ -33,7 +34,14 @@ import { openJournal } from './credential/journal.ts'
 import { createKeepAlive } from './credential/keep-alive.ts'
 import { pruneReceipts, retireLate, sealedJobs } from './credential/revocation/store.ts'
 import { createRevocations } from './credential/revocation.ts'
-import { createCredentialStore, pruneCredentials, readEpoch, sealedTokens } from './credential/store.ts'
+import {
+  countInDoubt,
+  countUnwell,
+  createCredentialStore,
+  pruneCredentials,
+  readEpoch,
+  sealedTokens,
+} from './credential/store.ts'
 import { checkTiming, defaultTiming, shutdownGrace, type Timing } from './credential/timing.ts'
 import { watchIntents } from './credential/watch.ts'
 import { dashboardRoutes } from './dashboard/routes.ts'
@@ -46,6 +54,7 @@ import { api, type Guard, jsonOnly, limitBody, onError, onNotFound } from './htt
 import { type Listening, listen } from './http/server.ts'
 import { integrationRoutes } from './integration/routes.ts'
 import { findIntegrationById, type Integration, listIntegrationsOf, sealedClientSecrets } from './integration/store.ts'
+import { readLag } from './job/store.ts'
 import { type Jobs, jobsAtOnce, migrateJobs, startJobs, type Task } from './job/worker.ts'
 import type { Log } from './lib/log.ts'
 import type { Secret } from './lib/secret.ts'
@@ -65,7 +74,7 @@ import { createKeyStore, hasDataKeys } from './vault/store.ts'
 import { createVault } from './vault/vault.ts'
 import { createDeliveries, type Deliveries } from './webhook/deliver.ts'
 import { webhookRoutes } from './webhook/routes.ts'
-import { pruneDeliveries } from './webhook/store.ts'
+import { pruneDeliveries, readBacklog } from './webhook/store.ts'
 
 export interface App {
   /** Where it is reached, e.g. http://localhost:3003. */
@@ -133,8 +142,22 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     const deliveries = createDeliveries({ db, vault, egress, clock, catalogue, log })
     closers.push(every(seconds(5), log, async () => deliveries.kick()))
     closers.push(() => deliveries.drain())
-    const activity = createActivity({ db, vault, clock, log })
-    closers.push(() => activity.drain())
+    const observed = observe({
+      unwell: () => countUnwell(db),
+      inDoubt: () => countInDoubt(db),
+      webhooks: () => readBacklog(db),
+      jobLag: () => readLag(db),
+      pool: database.load,
+    })
+    const recorder = createActivity({ db, vault, clock, log, onDropped: observed.dropped })
+    closers.push(() => recorder.drain())
+    const activity: Activity = {
+      ...recorder,
+      record(call) {
+        observed.call(call)
+        recorder.record(call)
+      },
+    }
     closers.push(
       every(minutes(10), log, async () => {
         await pruneCredentials(db)
@@ -152,6 +175,7 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
         await retireLate(db, stores, holder, late)
         revocations.kick()
       },
+      onOutcome: observed.refresh,
       onRenewed: credential => connections.forgetCredential(credential.id),
       holderOf: async id => {
         const integration = await findIntegrationById(stores, id)
@@ -202,6 +226,9 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
       await database.ping()
       return c.json({ result: 'ok' })
     })
+    routes.get('/metrics', async c =>
+      c.text(await observed.text(), 200, { 'Content-Type': 'text/plain; version=0.0.4' }),
+    )
     routes.route('/', encryptionRoutes({ guard, rotation }))
     routes.route('/', settingsRoutes(shared))
     routes.route('/', egressRoutes({ guard, exits: () => exitsOf(config.egressProxies) }))

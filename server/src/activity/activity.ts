@@ -61,6 +61,8 @@ interface Deps {
   vault: Vault
   clock: Pick<Clock, 'now'>
   log: Log
+  /** How many calls were not recorded, just now. */
+  onDropped(calls: number): void
 }
 
 /** A record holds some 400 bytes: 4 MB. */
@@ -72,7 +74,7 @@ const flushEvery = seconds(1)
 const bodiesPerFlush = 20
 const drainWithin = seconds(5)
 
-export function createActivity({ db, vault, clock, log }: Deps): Activity {
+export function createActivity({ db, vault, clock, log, onDropped }: Deps): Activity {
   let waiting: Call[] = []
   let bodiesLeft = bodiesPerFlush
   let flushing: Promise<void> | undefined
@@ -80,6 +82,7 @@ export function createActivity({ db, vault, clock, log }: Deps): Activity {
   const dropped = new Map<number, number>()
 
   const drop = (calls: Call[]): void => {
+    onDropped(calls.length)
     for (const { environmentId } of calls) dropped.set(environmentId, (dropped.get(environmentId) ?? 0) + 1)
   }
 

@@ -47,6 +47,8 @@ export interface Credentials {
 type Deps = Omit<RefreshDeps, 'draining'> & {
   /** A newer credential than a cache may hold. */
   onRenewed: (credential: Credential) => void
+  /** How an attempt ended; `cause` is one of ours or the provider's error code. */
+  onOutcome: (outcome: RefreshOutcome) => void
   /** Undefined when the integration or its provider is gone. */
   holderOf: (integrationId: number) => Promise<Holder | undefined>
 }
@@ -90,6 +92,7 @@ export function createCredentials(given: Deps): Credentials {
   async function attempt(holder: Holder, seen: Credential, reason: Reason): Promise<Renewal> {
     const deadline = clock.now() + timing.sendWindow + timing.answer
     const outcome = await refreshOnce(deps, holder, seen, reason)
+    deps.onOutcome(outcome)
     for (;;) {
       const credential = await store.load(seen.id)
       const moved = credential !== undefined && credential.tokenVersion > seen.tokenVersion

@@ -337,6 +337,19 @@ export async function countGrants(db: Db, integrationId: number, account: string
   return row!.live
 }
 
+/** Grants that are not simply active. Reads an index that holds nothing else. */
+export const countUnwell = (db: Db): Promise<{ state: string; grants: number }[]> =>
+  db.query(sql`
+    select case when paused then 'paused' else health end as state, count(*)::int as grants from credential
+    where (paused or health <> 'active') and gone_at is null group by 1 order by 1`)
+
+export async function countInDoubt(db: Db): Promise<number> {
+  const [row] = await db.query<{ grants: number }>(
+    sql`select count(*)::int as grants from credential where intent_claim is not null and gone_at is null and not paused`,
+  )
+  return row!.grants
+}
+
 const keptDays = 90
 
 /**
