@@ -2,8 +2,10 @@
  * What only Salesforce needs, for its every definition. This one is production's, which is also that of Developer Edition and of
  * playgrounds: everything that logs in at login.salesforce.com.
  */
+import { appFaults, appProject, rangesIn } from '../salesforce/app-project.ts'
 import { explain } from '../salesforce/errors.ts'
 import { loginOf, readHost } from '../salesforce/hosts.ts'
+import { zip } from '../salesforce/zip.ts'
 import type { Facts, Hooks } from '../server/src/provider/hooks.ts'
 import type { Provider } from '../server/src/provider/schema.ts'
 
@@ -28,6 +30,13 @@ function loginAt(address: string | undefined): Login {
   return read?.ok ? loginOf(read.host.kind) : undefined
 }
 
+/** The External Client App. Not of definitions with another grant: their apps have settings of their own. */
+export const appProjectHook: NonNullable<Hooks['appProject']> = ({ callback, refreshIps, ...wanted }) => {
+  const app = { ...wanted, callbacks: [callback], refreshRanges: rangesIn(refreshIps) }
+  const faults = appFaults(app)
+  return faults.length > 0 ? { faults } : { archive: zip(appProject(app)) }
+}
+
 export const salesforceHooks = (login: Login): Hooks => ({
   ...(login && { serves: `salesforce ${login}` }),
 
@@ -36,6 +45,8 @@ export const salesforceHooks = (login: Login): Hooks => ({
     const read = readHost(typed, { localhost: localhost(provider) })
     return read.ok ? { facts: { hostname: read.host.host } } : { fault: read.fault }
   },
+
+  appProject: appProjectHook,
 
   explain({ where, error, description, config, redirectUri, exits }) {
     const org = addressOf(config)

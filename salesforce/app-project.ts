@@ -96,6 +96,13 @@ export function appFaults(wanted: AppWanted): string[] {
   return faults
 }
 
+/** `203.0.113.1-203.0.113.9`, or one address alone. Whether they are addresses is `appFaults`' to say. */
+export const rangesIn = (texts: readonly string[]): AppWanted['refreshRanges'] =>
+  texts.map(text => {
+    const [start = '', end = start] = text.split('-').map(part => part.trim())
+    return { start, end }
+  })
+
 const isLoopback = (host: string): boolean =>
   host === 'localhost' || host === '[::1]' || /^127\.\d+\.\d+\.\d+$/.test(host)
 

@@ -24,6 +24,10 @@ export const guide = z
     provider: z.string(),
     title: z.string(),
     callback_url: z.string(),
+    app_project_url: z.string().nullable().openapi({
+      description:
+        'GET answers the OAuth app as a project to download (`name` and `contact` as query); null when the provider has none.',
+    }),
     docs_url: z.string().openapi({ description: 'The same as a page.' }),
     steps: z.array(guideStep),
   })
@@ -38,4 +42,34 @@ export const getGuide = createRoute({
   security: [{ apiKey: [] }, connectSessionToken],
   request: { params: z.object({ provider: z.string() }), query: z.strictObject({}) },
   responses: { 200: json(z.object({ data: guide }), 'The guide.'), ...failing },
+})
+
+const flag = z.enum(['true', 'false']).transform(text => text === 'true')
+
+export const getAppProject = createRoute({
+  method: 'get',
+  path: '/providers/{provider}/app-project',
+  summary:
+    'The OAuth app to make at a provider, as a project that its own tools deploy, with this server’s callback URL',
+  security: [{ apiKey: [] }],
+  request: {
+    params: z.object({ provider: z.string() }),
+    query: z.strictObject({
+      name: z.string().max(255).openapi({ description: 'API name, e.g. `Acme_Connect`.' }),
+      contact: z.string().max(255).openapi({ description: 'An e-mail address somebody reads.' }),
+      scopes: z.string().max(8192).optional().openapi({ description: 'Separated by commas; the provider’s defaults.' }),
+      headless: flag.optional().openapi({
+        description:
+          'Sign-in without a browser. Off unless asked for: it lets whoever holds the secret sign users in with passwords.',
+      }),
+      policies: flag.optional().openapi({ description: 'Also write policies, as a second step.' }),
+      refresh_ips: z.string().max(8192).optional().openapi({
+        description: 'Where refresh tokens may be used from: `first-last`, separated by commas.',
+      }),
+    }),
+  },
+  responses: {
+    200: { description: 'A zip archive.', content: { 'application/zip': { schema: z.string() } } },
+    ...failing,
+  },
 })

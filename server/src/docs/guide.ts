@@ -1,26 +1,29 @@
 /** A provider's guide with this server's own values filled in: as data for the dashboard, and as the source of its page. */
 import type { Guide } from '@fairlead/contract'
-import { guideSteps } from '../provider/guide.ts'
+import { guideSteps, troubleshooting } from '../provider/guide.ts'
+import type { Hooks } from '../provider/hooks.ts'
 import type { Provider } from '../provider/schema.ts'
 import { checksIn, copiesIn, markdown, slug } from './markdown.ts'
 
-const filled = (text: string, provider: Provider, url: string): string =>
+const filled = (text: string, provider: Provider, hooks: Hooks, url: string): string =>
   text
+    .replaceAll('{{troubleshooting}}', () => troubleshooting(provider, hooks, `${url}/oauth/callback`))
     .replaceAll('{{url}}', url)
     .replaceAll('{{callback}}', `${url}/oauth/callback`)
     .replaceAll('{{provider}}', provider.name)
     .replaceAll('{{name}}', provider.display_name)
     .replaceAll('{{scopes}}', (provider.default_scopes ?? []).map(scope => `\`${scope}\``).join(' and '))
 
-export async function guideOf(provider: Provider, url: string): Promise<Guide> {
+export async function guideOf(provider: Provider, hooks: Hooks, url: string): Promise<Guide> {
   const render = await markdown()
   return {
     provider: provider.name,
     title: `Connect ${provider.display_name}`,
     callback_url: `${url}/oauth/callback`,
+    app_project_url: hooks.appProject ? `${url}/providers/${provider.name}/app-project` : null,
     docs_url: `${url}/docs/providers/${provider.name}`,
     steps: guideSteps(provider).map(({ title, kind, markdown: source }) => {
-      const text = filled(source, provider, url)
+      const text = filled(source, provider, hooks, url)
       return {
         id: slug(title),
         title,

@@ -11,7 +11,6 @@ import { Failure } from '../errors.ts'
 import { api, type Guard } from '../http/api.ts'
 import { Html, html, page } from '../http/page.ts'
 import type { Catalogue } from '../provider/catalogue.ts'
-import type { Provider } from '../provider/schema.ts'
 import { guideMarkdown, guideOf } from './guide.ts'
 import { markdown } from './markdown.ts'
 
@@ -45,19 +44,15 @@ const eventTable = [
 export function docsRoutes({ catalogue, guard, url }: Deps) {
   const app = api()
 
-  const known = (name: string): Provider => {
+  const guideFor = (name: string) => {
     const provider = catalogue.get(name)
     if (!provider) throw new Failure('not_found', { message: 'There is no provider of this name.' })
-    return provider
+    return guideOf(provider, catalogue.hooks(provider), url)
   }
 
-  app.openapi(guard(getGuide), async c =>
-    c.json({ data: await guideOf(known(c.req.valid('param').provider), url) }, 200),
-  )
+  app.openapi(guard(getGuide), async c => c.json({ data: await guideFor(c.req.valid('param').provider) }, 200))
 
-  app.get('/docs/providers/:name', async c =>
-    shown(guideMarkdown(await guideOf(known(c.req.param('name')), url)), 'provider'),
-  )
+  app.get('/docs/providers/:name', async c => shown(guideMarkdown(await guideFor(c.req.param('name'))), 'provider'))
   app.get('/docs', c => c.redirect('/docs/', 308))
   app.get('/docs/', () => show('index'))
   app.get('/docs/:name', c => show(c.req.param('name')))

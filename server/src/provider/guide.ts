@@ -5,6 +5,7 @@
  */
 import { existsSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
+import type { Hooks } from './hooks.ts'
 import type { FormField, Provider, ProviderDefinition } from './schema.ts'
 
 export interface Step {
@@ -136,6 +137,19 @@ function facts(provider: Provider): Step[] {
       ].join('\n\n'),
     },
   ]
+}
+
+/** What may go wrong, the likeliest reason of each: `{{troubleshooting}}`. */
+export function troubleshooting(provider: Provider, { explain }: Hooks, redirectUri: string): string {
+  const rows = (provider.guide?.errors ?? []).flatMap(({ where, error, description }) => {
+    const said = { provider, where, error, description, config: {}, redirectUri, exits: [] }
+    const cause = explain?.(said)
+    const seen = [description && `*${description}*`, error && `\`${error}\``].filter(Boolean).join(' ') || cause?.title
+    return (cause?.explanations ?? [])
+      .slice(0, 2)
+      .map(({ text, fix }, i) => `| ${i === 0 ? cell(seen ?? '') : ''} | ${cell(text)} | ${cell(fix)} |`)
+  })
+  return rows.length === 0 ? '' : ['| what you see | most likely | do |', '|---|---|---|', ...rows].join('\n')
 }
 
 const visible = ([, field]: [string, FormField]): boolean => !field.hidden && !field.automated

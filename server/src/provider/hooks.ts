@@ -25,8 +25,23 @@ export interface Hooks {
   /** An error of the provider, as a cause with what may be behind it. */
   explain?(said: Said): ExplainedCause | undefined
 
+  /** The OAuth app one makes at the provider, as a project that its own tools deploy; or, in words, what cannot be made. */
+  appProject?(wanted: AppProjectWanted): { archive: Uint8Array } | { faults: string[] }
+
   /** Worst first is the caller's business. */
   examine?(patient: Patient): Promise<Finding[]>
+}
+
+export interface AppProjectWanted {
+  name: string
+  contact: string
+  callback: string
+  scopes: string[]
+  /** Sign-in without a browser, which nothing here needs. */
+  headless: boolean
+  policies: boolean
+  /** Addresses from which refresh tokens may be used, as `first-last`; none: from anywhere. */
+  refreshIps: string[]
 }
 
 export type FactRead = { facts: Record<string, string> } | { fault: string }

@@ -230,6 +230,16 @@ export const providerDefinition = z.strictObject({
         .array(z.string().regex(/^[a-z0-9-]+$/, 'The name of a page in providers/guides/, without .md.'))
         .optional(),
       example: z.string().startsWith('/').optional(),
+      /** Shown as `{{troubleshooting}}`, each explained by the hook. */
+      errors: z
+        .array(
+          z.strictObject({
+            where: z.enum(['authorize', 'token', 'refresh', 'api', 'silence']),
+            error: z.string(),
+            description: z.string(),
+          }),
+        )
+        .optional(),
     })
     .optional(),
 })
