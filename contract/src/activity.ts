@@ -13,7 +13,7 @@ export const activityView = z
   .object({
     id: z.string(),
     at: z.string().openapi({ description: 'When it ended.' }),
-    api_key_id: z.number(),
+    api_key_id: z.number().nullable().openapi({ description: 'Null: an operator, in the dashboard.' }),
     provider_config_key: z.string(),
     connection_id: z.string(),
     method: z.string(),

@@ -29,6 +29,23 @@ export const errors = {
   ],
   forbidden: [403, 'This API key lacks the scope for this call.'],
 
+  // operators
+  not_signed_in: [401, 'Sign in to the dashboard first: this session has ended or never began.'],
+  sign_in_failed: [401, 'The e-mail address, the password or the code is not right. Codes work once.'],
+  code_required: [401, 'Enter the six digits your authenticator app shows now.'],
+  sign_in_rate_limited: [429, 'Too many sign-ins failed here. Wait a quarter of an hour, then try again.'],
+  confirmation_required: [403, 'Show again who you are (POST /operator/confirm), then send this once more.'],
+  cross_site_request: [403, 'This request came from a page of another site. Open the dashboard by its own address.'],
+  setup_done: [409, 'This server has its first operator already. Sign in, or ask an owner for an invitation.'],
+  setup_link_required: [
+    403,
+    'Open the setup link this server printed when it started, or wrote to setup-link.txt in its data folder.',
+  ],
+  link_invalid: [400, 'This link was used, replaced or has ended. Ask an owner for a new one.'],
+  operator_exists: [409, 'There is an operator with this e-mail address already.'],
+  last_owner: [409, 'There must be an owner. Make somebody else one first.'],
+  two_factor_on: [409, 'Two-factor sign-in is on already. Turn it off first.'],
+
   // what was sent
   invalid_body: [400, 'The request body does not match what this endpoint takes.'],
   invalid_json: [400, 'The request body is not valid JSON.'],

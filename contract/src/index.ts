@@ -4,6 +4,7 @@
  * statuses and envelope); what is ours alone is additional members, never changed ones.
  */
 export * from './activity.ts'
+export * from './audit.ts'
 export * from './connect-sessions.ts'
 export * from './connections.ts'
 export * from './doctor.ts'
@@ -15,6 +16,7 @@ export * from './fields.ts'
 export * from './guides.ts'
 export * from './health.ts'
 export * from './integrations.ts'
+export * from './operators.ts'
 export * from './providers.ts'
 export * from './revocations.ts'
 export * from './settings.ts'

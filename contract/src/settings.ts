@@ -88,7 +88,7 @@ export const getSettings = createRoute({
   method: 'get',
   path: '/environment/settings',
   summary: 'Reads the settings of the environment',
-  security: anyKeyWith('environment:*'),
+  security: anyKeyWith('environment:settings:read'),
   request: { query: z.strictObject({}) },
   responses: { 200: json(settingsView, 'The settings; of signing keys their ids and ages.'), ...failing },
 })
@@ -98,7 +98,7 @@ export const changeSettings = createRoute({
   path: '/environment/settings',
   summary: 'Changes what is named; the rest stays',
   description: 'Null takes a webhook URL away. The first one makes a signing key, which this answer shows.',
-  security: anyKeyWith('environment:*'),
+  security: anyKeyWith('environment:settings:update'),
   request: { query: z.strictObject({}), body: jsonBody(settingsChange) },
   responses: { 200: json(settingsView, 'The settings as they are now.'), ...failing },
 })

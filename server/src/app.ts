@@ -12,6 +12,10 @@ import { type Callers, createCallers, secured } from './account/caller.ts'
 import { egressRoutes } from './account/egress.ts'
 import { encryptionRoutes } from './account/encryption.ts'
 import { prepareEnvironments } from './account/first-run.ts'
+import { operatorRoutes } from './account/operator/routes.ts'
+import { createOperators } from './account/operator/session.ts'
+import { newSetupLink } from './account/operator/sign-in.ts'
+import { pruneOperators, sealedTotp } from './account/operator/store.ts'
 import { openKeyedHash } from './account/pepper.ts'
 import { settingsRoutes } from './account/settings/routes.ts'
 import { sealedSigningKeys } from './account/settings/store.ts'
@@ -20,6 +24,8 @@ import { type Activity, createActivity } from './activity/activity.ts'
 import { observe } from './activity/metrics.ts'
 import { activityRoutes } from './activity/routes.ts'
 import { retainActivity } from './activity/store.ts'
+import { createAudit } from './audit/audit.ts'
+import { auditRoutes } from './audit/routes.ts'
 import type { Config } from './config.ts'
 import { type Channel, createChannel } from './connect/notify.ts'
 import { connectRoutes } from './connect/routes.ts'
@@ -57,7 +63,7 @@ import { findIntegrationById, type Integration, listIntegrationsOf, sealedClient
 import { readLag } from './job/store.ts'
 import { type Jobs, jobsAtOnce, migrateJobs, startJobs, type Task } from './job/worker.ts'
 import type { Log } from './lib/log.ts'
-import type { Secret } from './lib/secret.ts'
+import { Secret } from './lib/secret.ts'
 import { minutes, seconds, systemClock } from './lib/time.ts'
 import { createEgress } from './net/egress.ts'
 import { exitsOf } from './net/exits.ts'
@@ -82,6 +88,8 @@ export interface App {
   port: number
   /** API keys generated on this start: shown now or never. */
   generatedKeys: { environment: string; key: Secret }[]
+  /** Where the first operator is made; undefined when there is one. */
+  setupLink: Secret | undefined
   /** `lingerMs`: how long it may serve on for those who have not seen yet that it is not ready. */
   stop(lingerMs?: number): Promise<void>
 }
@@ -112,6 +120,7 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
 
     const columns = [
       sealedSettings(db),
+      sealedTotp(db),
       sealedClientSecrets(db),
       sealedVerifiers(db),
       sealedTokens(db),
@@ -162,6 +171,7 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
       every(minutes(10), log, async () => {
         await pruneCredentials(db)
         await pruneReceipts(db)
+        await pruneOperators(db)
       }),
     )
     const credentials = createCredentials({
@@ -185,7 +195,9 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     closers.push(() => credentials.drain())
     const catching = createCatchUp({ credentials, journal, epoch })
     closers.push(every(timing.sweep, log, catching.sweep))
-    const callers = createCallers({ db, keyedHash, findSession: token => findSessionCaller(stores, token) })
+    const audit = createAudit(keyedHash)
+    const operators = createOperators({ db, keyedHash, url: config.url })
+    const callers = createCallers({ db, keyedHash, findSession: token => findSessionCaller(stores, token), operators })
     const channel = createChannel({ db, keyedHash, log })
     closers.push(every(minutes(1), log, async () => void (await expireHandshakes(stores))))
     closers.push(await followChanges(database, ring, connections, callers, credentials, catching, deliveries, channel))
@@ -208,6 +220,7 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
       revocations,
       callers,
       guard,
+      audit,
       activity,
       log,
       epoch,
@@ -229,7 +242,9 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     routes.get('/metrics', async c =>
       c.text(await observed.text(), 200, { 'Content-Type': 'text/plain; version=0.0.4' }),
     )
-    routes.route('/', encryptionRoutes({ guard, rotation }))
+    routes.route('/', operatorRoutes({ ...shared, operators, host: config.host, singleSignOn: false }))
+    routes.route('/', auditRoutes(shared))
+    routes.route('/', encryptionRoutes({ ...shared, rotation }))
     routes.route('/', settingsRoutes(shared))
     routes.route('/', egressRoutes({ guard, exits: () => exitsOf(config.egressProxies) }))
     routes.route('/', providerRoutes(shared))
@@ -283,7 +298,9 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
       { task: 'prune_webhooks', pattern: '41 * * * *' },
     ]
     jobs = await startJobs({ db, pool: jobPool, clock, log }, { tasks, cron })
-    return { url: config.url, port: server.port, generatedKeys, stop }
+    const setup = await newSetupLink(stores)
+    const setupLink = setup && new Secret(`${config.url}/app/setup#${setup.reveal()}`)
+    return { url: config.url, port: server.port, generatedKeys, setupLink, stop }
   } catch (error) {
     await stop()
     throw error
@@ -387,3 +404,4 @@ function every(ms: number, log: Log, work: () => Promise<void>): () => Promise<v
 }
 
 export const generatedKeysFile = (dataDir: string): string => join(dataDir, 'api-keys.txt')
+export const setupLinkFile = (dataDir: string): string => join(dataDir, 'setup-link.txt')

@@ -10,6 +10,7 @@ export interface Environment {
 
 export interface KeyRow {
   key_id: number
+  display_name: string
   scopes: string[]
   environment_id: number
   name: string
@@ -18,7 +19,7 @@ export interface KeyRow {
 
 export const findKey = async (db: Db, lookup: Buffer): Promise<KeyRow | undefined> => {
   const [row] = await db.query<KeyRow>(sql`
-    select k.id as key_id, k.scopes, e.id as environment_id, e.name, e.uuid
+    select k.id as key_id, k.display_name, k.scopes, e.id as environment_id, e.name, e.uuid
     from api_key k join environment e on e.id = k.environment_id
     where k.lookup = ${lookup}`)
   return row

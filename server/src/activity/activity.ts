@@ -19,7 +19,8 @@ import { pathTemplate } from './template.ts'
 /** One call, filled in by whoever carries it. Instants are on the monotonic clock. */
 export interface Call {
   environmentId: number
-  apiKeyId: number
+  /** Null: an operator. */
+  apiKeyId: number | null
   integration: string
   connection: string
   method: string

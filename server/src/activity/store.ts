@@ -13,7 +13,7 @@ export interface NewActivity {
   /** Milliseconds since it ended. */
   age: number
   environment_id: number
-  api_key_id: number
+  api_key_id: number | null
   provider_config_key: string
   connection_id: string
   method: string

@@ -4,6 +4,7 @@
  */
 
 import { type ConnectionWarning, errors, unstorable } from '@fairlead/contract'
+import type { Actor, Audit } from '../audit/audit.ts'
 import { holderOf } from '../connection/live.ts'
 import { warningsOf } from '../connection/routes.ts'
 import { addConnection, findConnectionById, saveOwner } from '../connection/store.ts'
@@ -47,6 +48,7 @@ export interface CallbackDeps extends CredentialDeps {
   credentials: Credentials
   revocations: Pick<Revocations, 'kick'>
   epoch: RefreshDeps['epoch']
+  audit: Audit
   log: Log
   url: string
 }
@@ -245,11 +247,25 @@ async function save(
       tags: session.tags,
       webhookUrlOverride: session.webhookUrlOverride,
     })
+    await deps.audit(tx, endUserActor(session), {
+      environmentId,
+      action: 'connection.created',
+      target: connectionId,
+      detail: { integration: integration.key },
+    })
     return id
   })
   deps.revocations.kick()
   return { operation: 'creation', credentialId }
 }
+
+/** The browser is not ours to name: whoever the session says it is. */
+const endUserActor = ({ endUser }: Session): Actor => ({
+  kind: 'end_user',
+  id: endUser?.id ?? '',
+  name: endUser?.display_name ?? endUser?.email ?? endUser?.id ?? '',
+  address: null,
+})
 
 /** The new grant in the place of the old one, or nothing at all; tokens that are not stored are ended where that harms nobody. */
 async function reconnect(
@@ -275,6 +291,12 @@ async function reconnect(
       operation: 'override',
       account: accountView(provider, added.config),
       isPending: false,
+    })
+    await deps.audit(tx, endUserActor(session), {
+      environmentId: added.environmentId,
+      action: 'connection.reconnected',
+      target: connectionId,
+      detail: { integration: integration.key },
     })
     return outcome
   })

@@ -10,7 +10,7 @@ import {
   getConnectSession,
   listConnectResults,
 } from '@fairlead/contract'
-import { type Callers, keyCaller, sessionCaller } from '../account/caller.ts'
+import { type Callers, environmentCaller, sessionCaller } from '../account/caller.ts'
 import { endUserOf } from '../connection/routes.ts'
 import { Failure } from '../errors.ts'
 import { api, asFailure, errorHeader, type Guard } from '../http/api.ts'
@@ -50,12 +50,12 @@ export function connectRoutes(deps: Deps) {
   })
 
   app.openapi(guard(createConnectSession), async c => {
-    const { environment } = keyCaller(c.get('caller'))
+    const { environment } = environmentCaller(c.get('caller'))
     return c.json({ data: sessionView(await openSession(deps, environment.id, c.req.valid('json'))) }, 201)
   })
 
   app.openapi(guard(createReconnectSession), async c => {
-    const { environment } = keyCaller(c.get('caller'))
+    const { environment } = environmentCaller(c.get('caller'))
     return c.json({ data: sessionView(await openReconnectSession(deps, environment.id, c.req.valid('json'))) }, 201)
   })
 

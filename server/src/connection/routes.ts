@@ -18,7 +18,8 @@ import {
   warnings,
 } from '@fairlead/contract'
 import type { z } from '@hono/zod-openapi'
-import { type Caller, hasScope, keyCaller } from '../account/caller.ts'
+import { actorOf, type Caller, environmentCaller, hasScope, requireScope } from '../account/caller.ts'
+import type { Actor, Audit } from '../audit/audit.ts'
 import type { Credentials } from '../credential/fresh.ts'
 import { listReceipts, type RetireDeps } from '../credential/revocation/store.ts'
 import type { Revocations } from '../credential/revocation.ts'
@@ -26,8 +27,9 @@ import { type Credential, liftBlock, setPaused } from '../credential/store.ts'
 import { Failure } from '../errors.ts'
 import { api, type Guard } from '../http/api.ts'
 import { findIntegration, findIntegrationById } from '../integration/store.ts'
+import { createCache } from '../lib/cache.ts'
 import type { Log } from '../lib/log.ts'
-import { isoOffset, isoZulu } from '../lib/time.ts'
+import { isoOffset, isoZulu, minutes } from '../lib/time.ts'
 import type { Db } from '../seams.ts'
 import type { Connections, Live } from './live.ts'
 import {
@@ -45,15 +47,16 @@ interface Deps extends RetireDeps {
   credentials: Credentials
   revocations: Pick<Revocations, 'kick'>
   guard: Guard
+  audit: Audit
   log: Log
 }
 
 export function connectionRoutes(deps: Deps) {
-  const { db, connections, credentials, revocations, guard, log } = deps
+  const { db, connections, credentials, revocations, guard, audit, log } = deps
   const app = api()
 
   app.openapi(guard(listRoute), async c => {
-    const { environment } = keyCaller(c.get('caller'))
+    const { environment } = environmentCaller(c.get('caller'))
     const listed = await listConnections(db, environment.id, c.req.valid('query') as ConnectionFilter)
     return c.json(
       {
@@ -70,17 +73,34 @@ export function connectionRoutes(deps: Deps) {
     )
   })
 
+  /**
+   * Every look of an operator, before it is granted; of a key the first on each integration in an hour: backends fetch tokens all day, and the
+   * end of the chain is one lock.
+   */
+  const readByKeys = createCache<true>({ max: 10_000, maxAgeMs: minutes(60) })
+  async function read(c: Parameters<typeof actorOf>[0], live: Live): Promise<void> {
+    const actor = actorOf(c)
+    if (actor.kind === 'operator')
+      return db.transaction(tx => audit(tx, actor, entryOf('connection.secret_read', live)))
+    const name = `${actor.id} ${live.integration.id}`
+    if (readByKeys.get(name)) return
+    readByKeys.set(name, true)
+    const entry = { ...entryOf('connection.secrets_read', live), target: live.integration.key, detail: {} }
+    db.transaction(tx => audit(tx, actor, entry)).catch(() => readByKeys.delete(name))
+  }
+
   app.openapi(guard(getConnection), async c => {
-    const caller = keyCaller(c.get('caller'))
+    const caller = environmentCaller(c.get('caller'))
     const { connectionId } = c.req.valid('param')
     const query = c.req.valid('query')
     const reveals = hasScope(caller, 'environment:connections:read_credentials')
-    if (!reveals && (query.refresh_token || query.force_refresh || query.refresh_github_app_jwt_token))
-      throw new Failure('forbidden', { message: 'This needs the scope environment:connections:read_credentials.' })
+    if (query.refresh_token || query.force_refresh || query.refresh_github_app_jwt_token)
+      requireScope(caller, ['environment:connections:read_credentials'])
 
     const live = await connections.live(caller.environment.id, query.provider_config_key, connectionId, 'not_found')
     let { credential } = live
     if (reveals) {
+      await read(c, live)
       const renew = query.force_refresh ? credentials.forced : credentials.fresh
       credential = await renew(live.holder, credential)
     }
@@ -106,11 +126,13 @@ export function connectionRoutes(deps: Deps) {
   })
 
   app.openapi(guard(deleteConnection), async c => {
-    const { environment } = keyCaller(c.get('caller'))
+    const { environment } = environmentCaller(c.get('caller'))
     const { connectionId } = c.req.valid('param')
     const key = c.req.valid('query').provider_config_key
     const live = await connections.live(environment.id, key, connectionId, 'unknown_connection')
-    await removeConnection(deps, live.integration, live.connection)
+    await removeConnection(deps, live.integration, live.connection, tx =>
+      audit(tx, actorOf(c), entryOf('connection.deleted', live)),
+    )
     connections.forgetCredential(live.credential.id)
     revocations.kick()
     return c.json({ success: true as const }, 200)
@@ -126,17 +148,23 @@ export function connectionRoutes(deps: Deps) {
   })
 
   app.openapi(guard(refreshConnection), async c => {
-    const { environment } = keyCaller(c.get('caller'))
+    const { environment } = environmentCaller(c.get('caller'))
     const key = c.req.valid('query').provider_config_key
     const live = await connections.live(environment.id, key, c.req.valid('param').connectionId, 'not_found')
-    await liftBlock(db, live.credential.id)
+    await db.transaction(async tx => {
+      await liftBlock(tx, live.credential.id)
+      await audit(tx, actorOf(c), entryOf('connection.refreshed', live))
+    })
     return c.json(standing(live, await credentials.forced(live.holder, live.credential)), 200)
   })
 
-  const pausing = async (caller: Caller, key: string, connectionId: string, paused: boolean) => {
-    const { environment } = keyCaller(caller)
+  const pausing = async (caller: Caller, actor: Actor, key: string, connectionId: string, paused: boolean) => {
+    const { environment } = environmentCaller(caller)
     const live = await connections.live(environment.id, key, connectionId, 'not_found')
-    await setPaused(db, [live.credential.id], paused)
+    await db.transaction(async tx => {
+      await setPaused(tx, [live.credential.id], paused)
+      await audit(tx, actor, entryOf(paused ? 'connection.paused' : 'connection.resumed', live))
+    })
     connections.forgetCredential(live.credential.id)
     const now = await connections.live(environment.id, key, connectionId, 'not_found')
     return standing(now, now.credential)
@@ -144,21 +172,27 @@ export function connectionRoutes(deps: Deps) {
 
   app.openapi(guard(pauseConnection), async c => {
     const { provider_config_key } = c.req.valid('query')
-    return c.json(await pausing(c.get('caller'), provider_config_key, c.req.valid('param').connectionId, true), 200)
+    return c.json(
+      await pausing(c.get('caller'), actorOf(c), provider_config_key, c.req.valid('param').connectionId, true),
+      200,
+    )
   })
 
   app.openapi(guard(resumeConnection), async c => {
     const { provider_config_key } = c.req.valid('query')
-    return c.json(await pausing(c.get('caller'), provider_config_key, c.req.valid('param').connectionId, false), 200)
+    return c.json(
+      await pausing(c.get('caller'), actorOf(c), provider_config_key, c.req.valid('param').connectionId, false),
+      200,
+    )
   })
 
   app.openapi(guard(listRevocations), async c => {
-    const { environment } = keyCaller(c.get('caller'))
+    const { environment } = environmentCaller(c.get('caller'))
     return c.json({ revocations: await listReceipts(db, environment.id, c.req.valid('query')) }, 200)
   })
 
   app.openapi(guard(kill), async c => {
-    const { environment } = keyCaller(c.get('caller'))
+    const { environment } = environmentCaller(c.get('caller'))
     const body = c.req.valid('json')
     const named =
       'provider_config_key' in body ? await findIntegration(deps, environment.id, body.provider_config_key) : null
@@ -170,6 +204,14 @@ export function connectionRoutes(deps: Deps) {
       ...('end_user_id' in body && { endUserId: body.end_user_id }),
     }
     const reason = body.reason ?? null
+    await db.transaction(tx =>
+      audit(tx, actorOf(c), {
+        environmentId: environment.id,
+        action: 'connections.killed',
+        target: named?.key ?? ('end_user_id' in body ? body.end_user_id : environment.name),
+        detail: { ...body },
+      }),
+    )
     await blockMatching(db, target)
     const killed: Receipt[] = []
     for (;;) {
@@ -197,6 +239,13 @@ export function connectionRoutes(deps: Deps) {
 
   return app
 }
+
+const entryOf = (action: string, { connection, integration }: Live) => ({
+  environmentId: connection.environmentId,
+  action,
+  target: connection.connectionId,
+  detail: { integration: integration.key },
+})
 
 /** The last grant but one that the provider keeps is the moment to act: with the last one gone, each sign-in ends another connection. */
 export function warningsOf({ provider, grants }: Pick<Live, 'provider' | 'grants'>): ConnectionWarning[] {

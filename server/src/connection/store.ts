@@ -184,7 +184,12 @@ interface EndDeps extends RetireDeps {
 }
 
 /** Deletes the connection and, when it was the last one on it, ends the grant: its tokens go to the outbox of revocations. */
-export const removeConnection = (deps: EndDeps, integration: Integration, connection: Connection): Promise<void> =>
+export const removeConnection = (
+  deps: EndDeps,
+  integration: Integration,
+  connection: Connection,
+  told: (tx: Db) => Promise<void>,
+): Promise<void> =>
   deps.db.transaction(async tx => {
     const { credentialId, connectionId } = connection
     // Locked first, so that two connections of one grant, deleted at once, do not each leave it to the other.
@@ -194,6 +199,7 @@ export const removeConnection = (deps: EndDeps, integration: Integration, connec
     if (shared.length === 0)
       await retire(deps, tx, integration, [{ credentialId, connectionIds: [connectionId] }], null)
     else await tx.query(sql`select pg_notify('fairlead_changed', 'credential ' || ${credentialId})`)
+    await told(tx)
   })
 
 /** Which connections a kill means: the members that are given must all hold. */

@@ -10,7 +10,8 @@ import {
   listIntegrations as listRoute,
   updateIntegration,
 } from '@fairlead/contract'
-import { type Caller, hasScope, keyCaller } from '../account/caller.ts'
+import { actorOf, type Caller, environmentCaller, requireScope } from '../account/caller.ts'
+import type { Audit } from '../audit/audit.ts'
 import { isUniqueViolation } from '../db/open.ts'
 import { Failure } from '../errors.ts'
 import { api, type Guard } from '../http/api.ts'
@@ -32,6 +33,7 @@ import {
 interface Deps extends StoreDeps {
   catalogue: Catalogue
   guard: Guard
+  audit: Audit
   url: string
   /** Told after a change, so that caches elsewhere let go of what they know. */
   changed: (environmentId: number) => Promise<void>
@@ -46,7 +48,7 @@ const refuse = (path: string, message: string): never => {
 }
 
 export function integrationRoutes(deps: Deps) {
-  const { catalogue, guard, url } = deps
+  const { audit, catalogue, guard, url } = deps
   const app = api()
 
   const view = (integration: Integration) => ({
@@ -76,7 +78,7 @@ export function integrationRoutes(deps: Deps) {
   })
 
   app.openapi(guard(createIntegration), async c => {
-    const { environment } = keyCaller(c.get('caller'))
+    const { environment } = environmentCaller(c.get('caller'))
     const body = c.req.valid('json')
     const provider = catalogue.get(body.provider)
     if (!provider) return refuse('provider', `There is no provider "${body.provider}".`)
@@ -84,30 +86,50 @@ export function integrationRoutes(deps: Deps) {
       return refuse('provider', `Providers of kind ${provider.auth_mode} are not supported by this version.`)
     if (needsClient.has(provider.auth_mode) && !body.credentials)
       return refuse('credentials', `${provider.display_name} needs the client id and secret of your OAuth app.`)
-    const added = await addIntegration(deps, {
-      environmentId: environment.id,
-      key: body.unique_key,
-      provider: body.provider,
-      displayName: body.display_name ?? null,
-      clientId: body.credentials?.client_id ?? null,
-      clientSecret: body.credentials?.client_secret ?? null,
-      scopes: body.credentials?.scopes ?? null,
-      forwardWebhooks: body.forward_webhooks ?? true,
-      captureBodies: body.capture_bodies ?? false,
-      baseUrlHosts: body.base_url_hosts ?? [],
+    const added = await deps.db.transaction(async tx => {
+      const made = await addIntegration(
+        { ...deps, db: tx },
+        {
+          environmentId: environment.id,
+          key: body.unique_key,
+          provider: body.provider,
+          displayName: body.display_name ?? null,
+          clientId: body.credentials?.client_id ?? null,
+          clientSecret: body.credentials?.client_secret ?? null,
+          scopes: body.credentials?.scopes ?? null,
+          forwardWebhooks: body.forward_webhooks ?? true,
+          captureBodies: body.capture_bodies ?? false,
+          baseUrlHosts: body.base_url_hosts ?? [],
+        },
+      )
+      if (made)
+        await audit(tx, actorOf(c), {
+          environmentId: environment.id,
+          action: 'integration.created',
+          target: made.key,
+          detail: { provider: made.provider },
+        })
+      return made
     })
     if (!added) return refuse('uniqueKey', `An integration "${body.unique_key}" exists already.`)
     return c.json({ data: view(added) }, 200)
   })
 
   app.openapi(guard(getIntegration), async c => {
-    const caller = keyCaller(c.get('caller'))
+    const caller = environmentCaller(c.get('caller'))
     const integration = await known(caller.environment.id, c.req.valid('param').uniqueKey)
     const include = [c.req.valid('query').include ?? []].flat()
-    if (include.includes('credentials') && !hasScope(caller, 'environment:integrations:read_credentials'))
-      throw new Failure('forbidden', {
-        message: 'This API key needs the scope environment:integrations:read_credentials to include credentials.',
-      })
+    if (include.includes('credentials')) {
+      requireScope(caller, ['environment:integrations:read_credentials'])
+      // Whoever cannot be written down reads no secret.
+      await deps.db.transaction(tx =>
+        audit(tx, actorOf(c), {
+          environmentId: caller.environment.id,
+          action: 'integration.secret_read',
+          target: integration.key,
+        }),
+      )
+    }
     return c.json(
       {
         data: {
@@ -130,7 +152,7 @@ export function integrationRoutes(deps: Deps) {
   })
 
   app.openapi(guard(updateIntegration), async c => {
-    const { environment } = keyCaller(c.get('caller'))
+    const { environment } = environmentCaller(c.get('caller'))
     const body = c.req.valid('json')
     const integration = await known(environment.id, c.req.valid('param').uniqueKey)
     const renamed = body.unique_key !== undefined && body.unique_key !== integration.key
@@ -140,16 +162,29 @@ export function integrationRoutes(deps: Deps) {
         'An integration with connections cannot be renamed: your code names it in every call.',
       )
     try {
-      const saved = await saveIntegration(deps, {
-        ...integration,
-        key: body.unique_key ?? integration.key,
-        displayName: body.display_name ?? integration.displayName,
-        clientId: body.credentials?.client_id ?? integration.clientId,
-        clientSecret: body.credentials ? new Secret(body.credentials.client_secret) : integration.clientSecret,
-        scopes: body.credentials?.scopes ?? integration.scopes,
-        forwardWebhooks: body.forward_webhooks ?? integration.forwardWebhooks,
-        captureBodies: body.capture_bodies ?? integration.captureBodies,
-        baseUrlHosts: body.base_url_hosts ?? integration.baseUrlHosts,
+      const saved = await deps.db.transaction(async tx => {
+        const changed = await saveIntegration(
+          { ...deps, db: tx },
+          {
+            ...integration,
+            key: body.unique_key ?? integration.key,
+            displayName: body.display_name ?? integration.displayName,
+            clientId: body.credentials?.client_id ?? integration.clientId,
+            clientSecret: body.credentials ? new Secret(body.credentials.client_secret) : integration.clientSecret,
+            scopes: body.credentials?.scopes ?? integration.scopes,
+            forwardWebhooks: body.forward_webhooks ?? integration.forwardWebhooks,
+            captureBodies: body.capture_bodies ?? integration.captureBodies,
+            baseUrlHosts: body.base_url_hosts ?? integration.baseUrlHosts,
+          },
+        )
+        if (changed)
+          await audit(tx, actorOf(c), {
+            environmentId: environment.id,
+            action: 'integration.updated',
+            target: integration.key,
+            detail: { changed: Object.keys(body) },
+          })
+        return changed
       })
       if (!saved) throw new Failure('not_found')
       await deps.changed(environment.id)
@@ -161,11 +196,17 @@ export function integrationRoutes(deps: Deps) {
   })
 
   app.openapi(guard(deleteIntegration), async c => {
-    const { environment } = keyCaller(c.get('caller'))
+    const { environment } = environmentCaller(c.get('caller'))
     const integration = await known(environment.id, c.req.valid('param').uniqueKey)
     await deps.db.transaction(async tx => {
       await deps.endGrants(tx, integration)
       await removeIntegration({ ...deps, db: tx }, integration.id)
+      await audit(tx, actorOf(c), {
+        environmentId: environment.id,
+        action: 'integration.deleted',
+        target: integration.key,
+        detail: { provider: integration.provider },
+      })
     })
     await deps.changed(environment.id)
     return c.json({ success: true as const }, 200)

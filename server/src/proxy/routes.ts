@@ -6,7 +6,8 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { Transform } from 'node:stream'
-import { bearerToken, type Callers, hasScope } from '../account/caller.ts'
+import { bearerToken, type Callers, requireScope } from '../account/caller.ts'
+import type { Asked } from '../account/operator/session.ts'
 import type { Activity, Call as Recorded } from '../activity/activity.ts'
 import type { Connections, Live } from '../connection/live.ts'
 import type { Credentials } from '../credential/fresh.ts'
@@ -61,7 +62,7 @@ export function createProxy(given: Given): (req: IncomingMessage, res: ServerRes
     } catch (error) {
       if (!isGone(req, res)) refuse(res, asFailure(error, deps.log), call)
     } finally {
-      if (call.apiKeyId !== 0) deps.activity.record(ended(call, req, res, deps.clock.now()))
+      if (call.environmentId !== 0) deps.activity.record(ended(call, req, res, deps.clock.now()))
       // An answer that came before the whole body: what is left is read and thrown away. Closing instead would reset the connection
       // under a caller that is still writing, and the answer would be lost with it (RFC 9112 §9.6).
       if (!req.complete) req.unpipe().resume()
@@ -98,12 +99,13 @@ async function proxied(
   refuseConflicts(req.rawHeaders)
   const method = req.method ?? 'GET'
   if (method === 'TRACE' || wantsUpgrade(req)) throw new Failure('proxy_method_refused')
-  const named = req.url!.startsWith('/proxy/') ? namedByHeaders(req) : namedByPath(req)
+  const named = req.url!.startsWith('/proxy/') ? namedByHeaders(req, deps.callers) : namedByPath(req)
 
-  const caller = await deps.callers.byKey(named.key)
+  const caller = named.isOperator
+    ? await deps.callers.operators.caller(askedOf(req))
+    : await deps.callers.byKey(named.key)
   identified(recorded, caller, named)
-  if (!hasScope(caller, 'environment:proxy'))
-    throw new Failure('forbidden', { message: 'This API key needs the scope environment:proxy.' })
+  requireScope(caller, ['environment:proxy'])
 
   const found = await deps.connections.live(
     caller.environment.id,
@@ -307,7 +309,10 @@ const wantsUpgrade = ({ headers }: IncomingMessage): boolean =>
   headers.upgrade !== undefined && headers.upgrade.toLowerCase() !== 'h2c'
 
 interface Named {
+  /** Stays here, whatever header holds it. */
   key: string
+  /** `key` is an operator's session. */
+  isOperator?: boolean
   integrationKey: string
   connectionId: string
   /** Path and query for the provider, verbatim. */
@@ -320,8 +325,16 @@ interface Named {
   follow?: boolean | undefined
 }
 
-function namedByHeaders(req: IncomingMessage): Named {
-  const key = bearerToken(req.headers.authorization)
+/** What an operator's session is asked for (account/operator/session.ts). */
+const askedOf = ({ method = '', headers }: IncomingMessage): Asked => ({
+  method,
+  header: name => headers[name]?.toString(),
+})
+
+/** An operator in the dashboard sends no key: the cookie, and the header that no other site's page can send along. */
+function namedByHeaders(req: IncomingMessage, { operators }: Callers): Named {
+  const session = req.headers.authorization === undefined ? operators.tokenOf(askedOf(req)) : undefined
+  const key = session ?? bearerToken(req.headers.authorization)
   const integrationKey = req.headers['provider-config-key']
   const connectionId = req.headers['connection-id']
   const missing = [...(integrationKey ? [] : ['provider-config-key']), ...(connectionId ? [] : ['connection-id'])]
@@ -332,6 +345,7 @@ function namedByHeaders(req: IncomingMessage): Named {
     })
   return {
     key,
+    isOperator: session !== undefined,
     integrationKey,
     connectionId,
     rest: req.url!.slice('/proxy/'.length),

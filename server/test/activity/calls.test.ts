@@ -58,7 +58,7 @@ async function leaves(different: Partial<ActivityView>, connection = id): Promis
     ...{ refreshed: false, has_bodies: false },
     ...different,
   })
-  assert.ok(api_key_id > 0 && !Number.isNaN(Date.parse(at)))
+  assert.ok(api_key_id !== null && api_key_id > 0 && !Number.isNaN(Date.parse(at)))
   const order = [0, sent_ms, first_byte_ms, total_ms].filter(ms => ms !== null)
   assert.deepEqual(
     order,

@@ -18,12 +18,13 @@ export const readSettings = async (db: Db, environmentId: number): Promise<Setti
 const lockEnvironment = (tx: Db, id: number) =>
   tx.query(sql`select id from environment where id = ${id} for no key update`)
 
-/** `before` and `after` are both known inside one transaction: whoever keeps account of changes writes there. */
+/** `told`: the change is written into the audit trail with it. */
 export const writeSettings = (
   db: Db,
   environmentId: number,
   change: SettingsChange,
-): Promise<{ before: Settings; after: Settings }> =>
+  told: (tx: Db) => Promise<void> = async () => {},
+): Promise<Settings> =>
   db.transaction(async tx => {
     await lockEnvironment(tx, environmentId)
     const before = await readSettings(tx, environmentId)
@@ -36,7 +37,8 @@ export const writeSettings = (
         allowed_origins = ${after.allowed_origins}, return_urls = ${after.return_urls},
         confirm_connections = ${after.confirm_connections}
       where id = ${environmentId}`)
-    return { before, after }
+    await told(tx)
+    return after
   })
 
 interface KeyDeps {
@@ -74,6 +76,7 @@ export async function replaceSigningKey(
   { db, vault }: KeyDeps,
   environmentId: number,
   overlapHours: number,
+  told: (tx: Db) => Promise<void> = async () => {},
 ): Promise<{ key: Secret; previousUntil: Date | null }> {
   const { id, key, sealed } = await sealNew(vault, environmentId)
   return db.transaction(async tx => {
@@ -88,6 +91,7 @@ export async function replaceSigningKey(
     await tx.query(
       sql`insert into webhook_key (id, environment_id, sealed) values (${id}, ${environmentId}, ${sealed})`,
     )
+    await told(tx)
     return { key, previousUntil: overlapHours > 0 && retired ? retired.retires_at : null }
   })
 }

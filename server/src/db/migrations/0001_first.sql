@@ -68,6 +68,86 @@ create table api_key (
 );
 create unique index api_key_one_default on api_key (environment_id) where display_name = 'default';
 
+-- Who signs in to the dashboard. What a role may do: account/operator/roles.ts.
+create table operator (
+  id integer generated always as identity primary key,
+  email text not null unique check (email = lower(email)),
+  name text not null,
+  role text not null check (role in ('owner', 'admin', 'viewer')),
+  -- scrypt with its parameters and salt; null: signs in with OpenID Connect alone
+  password_hash text,
+  totp_sealed bytea,
+  totp_key bytea generated always as (substring(totp_sealed from 2 for 8)) stored references data_key,
+  totp_on boolean not null default false,
+  -- the time step of the last code: a code works once (RFC 6238 §5.2)
+  totp_step bigint not null default 0,
+  -- issuer and subject, from the first sign-in with OpenID Connect on: an e-mail address may change hands there
+  oidc_subject text unique,
+  created_at timestamptz not null default now(),
+  signed_in_at timestamptz
+);
+
+create table operator_session (
+  lookup bytea primary key check (length(lookup) = 32),
+  operator_id integer not null references operator on delete cascade,
+  created_at timestamptz not null default clock_timestamp(),
+  seen_at timestamptz not null default clock_timestamp(),
+  -- when its owner last showed who they are
+  confirmed_at timestamptz not null default clock_timestamp(),
+  ends_at timestamptz not null
+);
+create index operator_session_by_operator on operator_session (operator_id);
+create index operator_session_by_end on operator_session (ends_at);
+
+-- Links that work once: to make the first operator, an invited one, or to choose a new password.
+create table operator_link (
+  lookup bytea primary key check (length(lookup) = 32),
+  email text,
+  role text check (role in ('owner', 'admin', 'viewer')),
+  operator_id integer references operator on delete cascade,
+  ends_at timestamptz not null
+);
+
+-- Sign-ins that failed, in the database so that several servers count together. Kept for an hour.
+create table sign_in_failure (
+  at timestamptz not null default clock_timestamp(),
+  email text not null,
+  address text not null
+);
+create index sign_in_failure_by_email on sign_in_failure (email, at);
+create index sign_in_failure_by_address on sign_in_failure (address, at);
+
+-- Who changed what, written in the transaction of the change. Each row's hash covers the row before it (audit/), so a row that was altered or
+-- taken out is found; `audit_head` is the end of the chain, and its lock the order of the rows. It refers to nothing: it outlives everything.
+create table audit_head (
+  sequence bigint not null,
+  hash bytea not null
+);
+insert into audit_head values (0, '');
+create table audit (
+  sequence bigint primary key,
+  at timestamptz not null,
+  -- null: the installation
+  environment text,
+  actor_kind text not null,
+  actor_id text not null,
+  actor_name text not null,
+  address text,
+  action text not null,
+  target text not null,
+  detail jsonb not null,
+  hash bytea not null
+);
+create index audit_by_environment on audit (environment, sequence);
+create index audit_by_action on audit (action, sequence);
+
+create function audit_stays() returns trigger language plpgsql as $$
+begin
+  raise exception 'the audit trail is only added to';
+end
+$$;
+create trigger audit_stays before update or delete or truncate on audit for each statement execute function audit_stays();
+
 create table integration (
   id bigint generated always as identity primary key,
   environment_id integer not null references environment on delete cascade,
@@ -389,7 +469,8 @@ create table activity (
   -- when it ended, to the millisecond
   at timestamptz not null,
   environment_id integer not null,
-  api_key_id bigint not null,
+  -- null: an operator, in the dashboard
+  api_key_id bigint,
   provider_config_key text not null,
   connection_id text not null,
   method text not null,
