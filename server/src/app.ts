@@ -56,7 +56,7 @@ import { migrate, migrationsFolder } from './db/migrate.ts'
 import { type Address, type DirectPool, type OpenDb, openDb, openDirectPool } from './db/open.ts'
 import { docsRoutes } from './docs/routes.ts'
 import { Failure } from './errors.ts'
-import { api, type Guard, jsonOnly, limitBody, onError, onNotFound } from './http/api.ts'
+import { api, type Guard, jsonOnly, limitBody, onError, onNotFound, openToPages } from './http/api.ts'
 import { type Listening, listen } from './http/server.ts'
 import { integrationRoutes } from './integration/routes.ts'
 import { findIntegrationById, type Integration, listIntegrationsOf, sealedClientSecrets } from './integration/store.ts'
@@ -231,7 +231,7 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     const routes = api()
     routes.onError(onError(log))
     routes.notFound(onNotFound)
-    routes.use(jsonOnly, limitBody)
+    routes.use(openToPages, jsonOnly, limitBody)
     routes.get('/health', c => c.json({ result: 'ok' }))
     let stopping = false
     routes.get('/ready', async c => {
