@@ -10,8 +10,10 @@ import type { ZodType } from 'zod'
 const schemas: Record<string, ZodType> = {
   ActivityView: contract.activityView,
   AuthWebhook: contract.authWebhook,
+  ConnectResult: contract.connectResult,
   ConnectSessionRequest: contract.connectSessionRequest,
   ConnectionView: contract.connectionView,
+  Delivery: contract.delivery,
   IntegrationChange: contract.integrationChange,
   IntegrationView: contract.integration,
   IntegrationWithSecrets: contract.integrationWithSecrets,
@@ -19,8 +21,10 @@ const schemas: Record<string, ZodType> = {
   NewIntegration: contract.newIntegration,
   OwnWebhook: contract.ownWebhook,
   ProviderView: contract.providerView,
+  Receipt: contract.receipt,
   ReconnectSessionRequest: contract.reconnectSessionRequest,
   SessionOpened: contract.sessionOpened,
+  SettingsView: contract.settingsView,
   Standing: contract.connectionStanding,
   StateName: contract.stateName,
 }

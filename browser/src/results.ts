@@ -1,4 +1,4 @@
-import type { ErrorCode } from '@fairlead/contract'
+import type { ConnectResult, ErrorCode } from '@fairlead/contract'
 
 /** A code of /docs/errors, or: the browser allowed no window; the page in the frame never came up. */
 export type FailureCode = ErrorCode | 'popup_blocked' | 'not_loaded' | (string & {})
@@ -19,14 +19,7 @@ export interface Session {
 }
 
 /** One sign-in of the session that came to an end. */
-export interface Ended {
-  attempt: string | null
-  at: string
-  provider_config_key: string
-  connection_id: string | null
-  is_pending: boolean
-  error: { code: string; description: string } | null
-}
+export type Ended = ConnectResult
 
 /** Longer than any session lives. */
 const sessionMs = 31 * 60_000

@@ -146,7 +146,7 @@ const connectAccount = z
   .openapi('ConnectAccount')
 export type ConnectAccount = z.infer<typeof connectAccount>
 
-const connectResult = z
+export const connectResult = z
   .object({
     attempt: z.string().nullable().openapi({ description: 'The `ws_client_id` the sign-in was begun with.' }),
     provider_config_key: z.string(),

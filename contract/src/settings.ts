@@ -79,7 +79,7 @@ const newKey = z
   .string()
   .openapi({ description: 'The signing key. Shown by the answer that made it, and never again.' })
 
-const settingsView = z
+export const settingsView = z
   .object({ ...decided, signing_keys: z.array(signingKey), webhook_signing_key: newKey.optional() })
   .openapi('EnvironmentSettings')
 export type SettingsView = z.infer<typeof settingsView>

@@ -100,7 +100,7 @@ const attempt = z.object({
   }),
 })
 
-const delivery = z
+export const delivery = z
   .object({
     id: z.string(),
     event: z.object({
