@@ -11,9 +11,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { openJournal } from '../../src/credential/journal.ts'
-import type { Credential } from '../../src/credential/store.ts'
 import { defaultTiming } from '../../src/credential/timing.ts'
-import { Failure } from '../../src/errors.ts'
 import { encryptionKey, hours, openRoom, type Room } from '../credential/support/room.ts'
 import { until } from '../db/until.ts'
 import type { Instructions, Point } from './refresher.ts'
@@ -127,22 +125,10 @@ async function judge(room: Room, id: string, one: Case, signal: string, lost: bo
     return
   }
   assert.notEqual(settled.health, 'needs_reauth', `${one.name} ${signal}: ${settled.cause}`)
-  const renewed = await renew(room, id)
+  // With the windows as they are: this renewal is the judge's, and a busy machine must not have it miss the narrow ones.
+  const renewed = await room.process({ timing: defaultTiming }).forced(room.holder, settled)
   assert.equal(renewed.tokenVersion, settled.tokenVersion + 1, `${one.name}: the kept refresh token does not work`)
   assert.equal(room.simulator.control.counters().familyRevocations, 0, one.name)
-}
-
-/** On a machine too busy for these windows a renewal may miss its own: then nothing was presented, and it is tried again. */
-async function renew(room: Room, id: string): Promise<Credential> {
-  for (;;) {
-    const credential = await room.letTry(id)
-    try {
-      return await room.process({ timing }).forced(room.holder, credential)
-    } catch (error) {
-      if (!(error instanceof Failure && (error.payload as { cause?: string })?.cause === 'refresh_withheld'))
-        throw error
-    }
-  }
 }
 
 test(`${rounds} processes end or pause in the middle of a refresh, and no family is revoked by us`, {
