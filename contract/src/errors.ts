@@ -56,6 +56,9 @@ export const errors = {
   body_too_large: [413, 'The request body is larger than this endpoint takes.'],
   not_found: [404, 'There is nothing here. Check the path and the ids in it.'],
   method_not_allowed: [405, 'This path does not take this method.'],
+  conflict: [409, 'This clashes with what is there already.'],
+  resource_capped: [400, 'There are as many of these as there may be.'],
+  not_implemented: [501, 'This server does not have this part of the API.'],
 
   webhook_url_refused: [400, 'The egress policy of this server does not allow this webhook URL.'],
   webhook_url_missing: [400, 'This environment has no webhook URL. Set one with PATCH /environment/settings.'],

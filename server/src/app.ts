@@ -12,6 +12,7 @@ import { type Callers, createCallers, secured } from './account/caller.ts'
 import { egressRoutes } from './account/egress.ts'
 import { encryptionRoutes } from './account/encryption.ts'
 import { prepareEnvironments } from './account/first-run.ts'
+import { keyRoutes } from './account/keys/routes.ts'
 import { operatorRoutes } from './account/operator/routes.ts'
 import { createOperators } from './account/operator/session.ts'
 import { newSetupLink } from './account/operator/sign-in.ts'
@@ -56,6 +57,7 @@ import { migrate, migrationsFolder } from './db/migrate.ts'
 import { type Address, type DirectPool, type OpenDb, openDb, openDirectPool } from './db/open.ts'
 import { docsRoutes } from './docs/routes.ts'
 import { Failure } from './errors.ts'
+import { absentRoutes } from './http/absent.ts'
 import { api, type Guard, jsonOnly, limitBody, onError, onNotFound, openToPages } from './http/api.ts'
 import { type Listening, listen } from './http/server.ts'
 import { integrationRoutes } from './integration/routes.ts'
@@ -246,6 +248,7 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     routes.route('/', auditRoutes(shared))
     routes.route('/', encryptionRoutes({ ...shared, rotation }))
     routes.route('/', settingsRoutes(shared))
+    routes.route('/', keyRoutes(shared))
     routes.route('/', egressRoutes({ guard, exits: () => exitsOf(config.egressProxies) }))
     routes.route('/', providerRoutes(shared))
     routes.route('/', integrationRoutes({ ...shared, changed, endGrants }))
@@ -255,6 +258,7 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     routes.route('/', webhookRoutes({ ...shared, deliveries }))
     routes.route('/', dashboardRoutes())
     routes.route('/', docsRoutes(shared))
+    routes.route('/', absentRoutes())
     routes.doc31('/openapi.json', { openapi: '3.1.0', info: { title: 'Fairlead', version } })
     routes.openAPIRegistry.registerComponent('securitySchemes', 'apiKey', { type: 'http', scheme: 'bearer' })
     routes.openAPIRegistry.registerComponent('securitySchemes', 'connectSession', { type: 'http', scheme: 'bearer' })
@@ -364,6 +368,7 @@ function followChanges(
         connections.forgetCredential(id)
         credentials.changed(id)
       }
+      if (what === 'callers') callers.forget()
       if (what === 'environment') connections.forgetEnvironment(Number(id))
       // Sooner is better; `withKeys` finds a key that this missed.
       if (what === 'keys') void ring.load().catch(() => {})

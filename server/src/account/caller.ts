@@ -12,7 +12,7 @@ import type { Db } from '../seams.ts'
 import { scopesOf } from './operator/roles.ts'
 import { addressOf, askedOf, type OperatorCaller, type Operators } from './operator/session.ts'
 import type { KeyedHash } from './pepper.ts'
-import { type Environment, findKey } from './store.ts'
+import { type Environment, findKey, markKeyUsed } from './store.ts'
 
 export interface KeyCaller {
   kind: 'key'
@@ -57,7 +57,7 @@ interface Deps {
 export function createCallers({ db, keyedHash, findSession, operators }: Deps): Callers {
   // Keyed by SHA-256 (0.7 µs as text, 2.3 by way of a Buffer) so that neither the key nor the 33 µs keyed hash is on the path of a known
   // caller.
-  const known = createCache<KeyCaller>({ max: 10_000, maxAgeMs: minutes(1) })
+  const known = createCache<{ caller: KeyCaller; until: number }>({ max: 10_000, maxAgeMs: minutes(1) })
   async function find(presented: string, digest: string): Promise<KeyCaller> {
     const row = await findKey(db, keyedHash(presented))
     if (!row) throw new Failure(uuid.test(presented) ? 'unknown_account' : 'invalid_secret_key_format')
@@ -69,14 +69,17 @@ export function createCallers({ db, keyedHash, findSession, operators }: Deps): 
       keyName: row.display_name,
       scopes: row.scopes,
     }
-    known.set(digest, caller)
+    known.set(digest, { caller, until: performance.now() + (row.left_ms ?? Number.POSITIVE_INFINITY) })
+    // Off the path: no call waits for it or fails with it.
+    void markKeyUsed(db, row.key_id).catch(() => {})
     return caller
   }
 
   return {
     byKey(presented) {
       const digest = hash('sha256', presented, 'base64')
-      return known.get(digest) ?? find(presented, digest)
+      const kept = known.get(digest)
+      return kept && kept.until > performance.now() ? kept.caller : find(presented, digest)
     },
 
     async bySessionToken(presented) {

@@ -19,6 +19,7 @@ const reading = [
 
 const working = [
   ...reading,
+  'environment:api_keys:read',
   'environment:integrations:create',
   'environment:integrations:update',
   'environment:integrations:delete',
@@ -33,4 +34,10 @@ const working = [
 ]
 
 export const scopesOf = (role: Role, confirmed: boolean): readonly string[] =>
-  role === 'viewer' ? reading : confirmed ? ['environment:*'] : working
+  role === 'viewer'
+    ? reading
+    : !confirmed
+      ? working
+      : role === 'owner'
+        ? ['environment:*', 'account:*']
+        : ['environment:*']

@@ -64,7 +64,11 @@ create table api_key (
   display_name text not null,
   lookup bytea not null unique check (length(lookup) = 32),
   scopes text[] not null,
-  created_at timestamptz not null default now()
+  created_at timestamptz not null default now(),
+  expires_at timestamptz,
+  -- to the minute
+  last_used_at timestamptz,
+  unique (environment_id, display_name)
 );
 create unique index api_key_one_default on api_key (environment_id) where display_name = 'default';
 
