@@ -20,12 +20,15 @@ interface Target {
   folder: string
   /** What the code may take for granted: `web` is fetch, URL and WebCrypto with no Node beside them; `page` has a document, too. */
   runsOn: 'web' | 'page' | 'node'
+  /** A folder of the repository beside it whose pure files it uses; those travel in its dist/. */
+  beside?: string
 }
 
 const targets: Target[] = [
   { folder: 'node', runsOn: 'web' },
   { folder: 'browser', runsOn: 'page' },
-  { folder: 'cli', runsOn: 'node' },
+  { folder: 'cli', runsOn: 'node', beside: 'salesforce' },
+  { folder: 'simulator', runsOn: 'node' },
 ]
 
 interface Manifest {
@@ -76,7 +79,7 @@ const libraries = {
   node: ['es2024', 'esnext.disposable'],
 }
 
-async function compile({ folder, runsOn }: Target, out: string): Promise<void> {
+async function compile({ folder, runsOn, beside }: Target, out: string): Promise<void> {
   const base = JSON.parse(await readFile(join(root, 'tsconfig.json'), 'utf8')) as { compilerOptions: object }
   const types = join(out, 'dist/contract.d.ts')
   await writeFile(types, contractTypes())
@@ -89,7 +92,7 @@ async function compile({ folder, runsOn }: Target, out: string): Promise<void> {
     noEmit: false,
     declaration: true,
     rewriteRelativeImportExtensions: true,
-    rootDir: join(root, folder, 'src'),
+    rootDir: beside ? root : join(root, folder, 'src'),
     outDir: join(out, 'dist'),
     typeRoots: [join(root, 'node_modules/@types')],
     // Only types of the contract are used, and these travel with the package.
@@ -102,11 +105,15 @@ async function compile({ folder, runsOn }: Target, out: string): Promise<void> {
     throw new Error(`${folder} does not compile:\n${(error as { stdout?: string }).stdout}`)
   }
   await rm(config)
-  await localise(join(out, 'dist'), types)
+  if (beside) {
+    await cp(join(out, 'dist', folder, 'src'), join(out, 'dist'), { recursive: true })
+    await rm(join(out, 'dist', folder), { recursive: true })
+  }
+  await localise(join(out, 'dist'), types, beside)
 }
 
 /** Declarations name the contract's types where they travel, and what nobody names does not travel. */
-async function localise(dist: string, types: string): Promise<void> {
+async function localise(dist: string, types: string, beside: string | undefined): Promise<void> {
   let named = false
   for (const file of await readdir(dist, { recursive: true })) {
     if (!/\.(d\.ts|js)$/.test(file)) continue
@@ -118,6 +125,11 @@ async function localise(dist: string, types: string): Promise<void> {
       .replaceAll("'@fairlead/contract'", `'${to}'`)
       .replaceAll('"@fairlead/contract"', `"${to}"`)
       .replace(/(from ['"]|import\(['"])(\.[^'"]*)\.ts(['"])/g, '$1$2.js$3')
+      // From src/ it was two folders further up.
+      .replaceAll(
+        new RegExp(`((?:\\.\\./)*)\\.\\./\\.\\./${beside}/`, 'g'),
+        (_, up: string) => `${up || './'}${beside}/`,
+      )
     named ||= local.includes('contract.js')
     if (local !== text) await writeFile(path, local)
   }

@@ -29,6 +29,15 @@ export const options = {
   since: { type: 'string' },
   status: { type: 'string' },
   follow: { type: 'boolean' },
+  contact: { type: 'string' },
+  out: { type: 'string' },
+  callback: { type: 'string' },
+  policies: { type: 'boolean' },
+  'refresh-ips': { type: 'string' },
+  headless: { type: 'boolean' },
+  deploy: { type: 'boolean' },
+  'instance-url': { type: 'string' },
+  'admin-token-file': { type: 'string' },
 } as const satisfies ParseArgsOptionsConfig
 
 export type Option = keyof typeof options
@@ -50,8 +59,8 @@ export interface Context {
 export interface Ask {
   /** Resolves when the answer is yes; throws Declined otherwise. Not asked with --yes. */
   confirm(question: string): Promise<void>
-  /** Read without showing it. */
-  secret(question: string): Promise<string>
+  /** Read without showing it; where nobody can be asked, the option is what to give instead. */
+  secret(what: string, option: Option): Promise<string>
 }
 
 /** What a command has to say: the JSON of it, and the text of it. The dispatcher prints one of the two. */

@@ -17,7 +17,20 @@ import {
   tokenBody,
 } from './tokens.ts'
 import type { App, AppInput, Org, OrgInput, RequestEntry, Settings, User, UserInput, World } from './world.ts'
-import { addApp, addOrg, addUser, BadInput, defined, findOrg, findUser, newCounters, nextId, now } from './world.ts'
+import {
+  addApp,
+  addOrg,
+  addUser,
+  BadInput,
+  defined,
+  findOrg,
+  findUser,
+  makeApp,
+  newCounters,
+  nextId,
+  now,
+  PLATFORM_CLI,
+} from './world.ts'
 
 /** Picks tokens; every given part must match. `token` is the exact token. */
 export type TokenFilter = { org?: string; clientId?: string; username?: string; token?: string }
@@ -108,10 +121,16 @@ export function makeControl(world: World, faults: Faults, rebuild: () => void, a
 
     // Tokens
 
-    /** A token response without a browser, as the code flow would have given it; URLs in path form. */
+    /**
+     * A token response without a browser, as the code flow would have given it; URLs in path form. With the clientId PlatformCLI it
+     * is what Salesforce's own CLI would hold, whatever apps the org has.
+     */
     issueTokens: (input: { username: string; clientId?: string; scopes?: string[] }) => {
       const who = user(input.username)
-      const app = world.apps.find(a => a.org === who.org && (!input.clientId || a.clientId === input.clientId))
+      const app =
+        input.clientId === PLATFORM_CLI
+          ? makeApp(world, { org: who.org, name: 'Salesforce CLI', clientId: PLATFORM_CLI })
+          : world.apps.find(a => a.org === who.org && (!input.clientId || a.clientId === input.clientId))
       if (!app) throw new BadInput('that user’s org has no such app')
       const scopes = input.scopes ?? app.scopes
       const grant = givesRefreshToken(scopes) ? openGrant(world, who, app, scopes) : null

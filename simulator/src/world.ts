@@ -411,11 +411,14 @@ export function addUser(world: World, input: UserInput): User {
   return user
 }
 
-export function addApp(world: World, input: AppInput): App {
+/** The client of Salesforce's own CLI, which is in every org and survives a sandbox's refresh. */
+export const PLATFORM_CLI = 'PlatformCLI'
+
+export function makeApp(world: World, input: AppInput): App {
   const org = findOrg(world, input.org)
   if (!org) throw new BadInput(`unknown org ${input.org}`)
   const { propagationMs = 0, ...given } = input
-  const app: App = {
+  return {
     name: 'Connection broker',
     developerName: `Connection_broker_${world.apps.length + 1}`,
     identifier: nextId(world, '0xI'),
@@ -440,6 +443,10 @@ export function addApp(world: World, input: AppInput): App {
     org: org.key,
     availableAt: now(world) + propagationMs,
   }
+}
+
+export function addApp(world: World, input: AppInput): App {
+  const app = makeApp(world, input)
   const unusable = app.callbacks.find(callback => !URL.canParse(callback))
   if (unusable !== undefined) throw new BadInput(`callback is not a URL: ${unusable}`)
   if (world.apps.some(other => other.org === app.org && other.clientId === app.clientId)) {

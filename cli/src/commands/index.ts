@@ -7,6 +7,7 @@ import { encryption } from './encryption.ts'
 import { integrations } from './integrations.ts'
 import { providers } from './providers.ts'
 import { revocations } from './revocations.ts'
+import { salesforce } from './salesforce.ts'
 import { settings } from './settings.ts'
 import { status } from './status.ts'
 import { webhooks } from './webhooks.ts'
@@ -19,6 +20,7 @@ export const commands: Command[] = [
   ...revocations,
   ...integrations,
   ...providers,
+  ...salesforce,
   ...settings,
   ...webhooks,
   ...encryption,

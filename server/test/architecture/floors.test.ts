@@ -52,7 +52,7 @@ const workspaces: Record<string, string[]> = {
   // What only one provider needs, pure: browsers run some of it too. Its hooks know the server's hook types and nothing else of it.
   'salesforce/': ['@fairlead/contract'],
   'providers/': ['@fairlead/contract', 'salesforce/', 'server/src/provider/'],
-  'cli/src/': ['@fairlead/contract'],
+  'cli/src/': ['@fairlead/contract', 'salesforce/'],
   'demo/': ['@fairlead/contract', '@fairlead/salesforce-simulator', 'server/src/', 'pages/'],
   'pages/': [],
   'connect-ui/': ['@fairlead/contract', 'salesforce/'],
