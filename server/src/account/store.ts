@@ -56,7 +56,7 @@ export const addDefaultKey = async (
     insert into api_key (environment_id, display_name, lookup, scopes)
     select ${environmentId}::int, 'default', ${lookup}::bytea, ${scopes}::text[]
     where not exists (select from api_key where environment_id = ${environmentId})
-    on conflict (environment_id) where display_name = 'default' do nothing
+    on conflict (environment_id, display_name) do nothing
     returning id`)
   return rows.length > 0
 }
@@ -71,7 +71,7 @@ export const setDefaultKey = (db: Db, environmentId: number, lookup: Buffer, sco
     with turn as materialized (select id from environment where id = ${environmentId} for no key update)
     insert into api_key (environment_id, display_name, lookup, scopes)
     select id, 'default', ${lookup}::bytea, ${scopes}::text[] from turn
-    on conflict (environment_id) where display_name = 'default' do update set lookup = excluded.lookup
+    on conflict (environment_id, display_name) do update set lookup = excluded.lookup
     where api_key.lookup <> excluded.lookup`)
 
 /** Every server on this database lets go of what it remembers of this environment. */

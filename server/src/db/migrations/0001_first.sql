@@ -70,7 +70,6 @@ create table api_key (
   last_used_at timestamptz,
   unique (environment_id, display_name)
 );
-create unique index api_key_one_default on api_key (environment_id) where display_name = 'default';
 
 -- Who signs in to the dashboard. What a role may do: account/operator/roles.ts.
 create table operator (
