@@ -172,3 +172,37 @@ export const listConnectResults = createRoute({
   request: { query: z.strictObject({}) },
   responses: { 200: json(z.object({ data: z.array(connectResult) }), 'At most the last hundred.'), ...failing },
 })
+
+export const connectTelemetry = createRoute({
+  method: 'post',
+  path: '/connect/telemetry',
+  summary: 'What happened on a connect page, for the log of this server and nobody else',
+  security: [],
+  request: {
+    body: jsonBody(
+      z.strictObject({
+        token: z.string(),
+        event: z.enum([
+          'open',
+          'view:list',
+          'view:integration',
+          'view:unknown_error',
+          'view:credentials_error',
+          'view:success',
+          'click:integration',
+          'click:doc',
+          'click:doc_section',
+          'click:connect',
+          'click:close',
+          'click:finish',
+          'click:outside',
+          'popup:blocked_by_browser',
+          'popup:closed_early',
+        ]),
+        timestamp: z.coerce.date(),
+        dimensions: z.strictObject({ integration: z.string().max(255).optional() }).optional(),
+      }),
+    ),
+  },
+  responses: { 204: { description: 'Noted.' }, ...failing },
+})

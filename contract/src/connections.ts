@@ -1,6 +1,16 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import { endUserView } from './connect-sessions.ts'
-import { anyKeyWith, connectionId, failing, integrationKey, json } from './fields.ts'
+import {
+  anyKeyWith,
+  connectionId,
+  endUser,
+  failing,
+  integrationKey,
+  json,
+  jsonBody,
+  tags,
+  webhookUrlOverride,
+} from './fields.ts'
 import { connectionState, connectionWarning, health, type StateName, stateName } from './health.ts'
 
 /** `tags[a]=b` arrives as the flat key `tags[a]`; this folds such keys into an object before validation. */
@@ -173,4 +183,76 @@ export const resumeConnection = createRoute({
   security: anyKeyWith(scope('update')),
   request: named,
   responses: { 200: standing, ...failing },
+})
+
+const success = json(z.object({ success: z.literal(true) }), 'Changed.')
+
+export const patchConnection = createRoute({
+  method: 'patch',
+  path: '/connections/{connectionId}',
+  summary: 'Changes whose a connection is, its tags, or where its webhooks go; what is left out stays',
+  description: '`tags` replaces all of them. An empty `webhook_url_override` takes it away.',
+  security: anyKeyWith(scope('update')),
+  request: {
+    ...named,
+    body: jsonBody(
+      z.strictObject({
+        end_user: endUser.optional(),
+        tags: tags.optional(),
+        webhook_url_override: webhookUrlOverride.optional(),
+      }),
+    ),
+  },
+  responses: { 200: success, ...failing },
+})
+
+const metadata = z.record(z.string(), z.unknown())
+const metadataChange = z.strictObject({
+  connection_id: z.union([connectionId, z.array(connectionId).min(1).max(1000)]),
+  provider_config_key: integrationKey,
+  metadata,
+})
+const metadataEcho = json(metadataChange, 'What was sent.')
+
+export const setMetadata = createRoute({
+  method: 'post',
+  path: '/connections/metadata',
+  summary: 'Replaces the metadata of one connection or of several: of all of them, or of none',
+  security: anyKeyWith(scope('update')),
+  request: { query: z.strictObject({}), body: jsonBody(metadataChange) },
+  responses: { 201: metadataEcho, ...failing },
+})
+
+export const updateMetadata = createRoute({
+  method: 'patch',
+  path: '/connections/metadata',
+  summary: 'Lays members over the metadata of one connection or of several: of all of them, or of none',
+  security: anyKeyWith(scope('update')),
+  request: { query: z.strictObject({}), body: jsonBody(metadataChange) },
+  responses: { 200: metadataEcho, ...failing },
+})
+
+/** The older spelling: the connection in the path, the integration in a header, the metadata as the whole body. */
+const olderMetadata = {
+  path: '/connections/{connectionId}/metadata' as const,
+  security: anyKeyWith(scope('update')),
+  request: {
+    params: z.object({ connectionId }),
+    headers: z.object({ 'provider-config-key': integrationKey }),
+    body: jsonBody(metadata),
+  },
+}
+
+export const setMetadataOf = createRoute({
+  ...olderMetadata,
+  method: 'post',
+  summary: 'Replaces the metadata of a connection',
+  responses: { 201: json(metadata, 'What was sent.'), ...failing },
+})
+
+export const updateMetadataOf = createRoute({
+  ...olderMetadata,
+  method: 'patch',
+  summary: 'Lays members over the metadata of a connection',
+  responses: { 200: json(metadata, 'What was sent.'), ...failing },
 })

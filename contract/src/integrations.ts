@@ -135,3 +135,30 @@ export const deleteIntegration = createRoute({
   request: { params: uniqueKeyParam },
   responses: { 200: json(z.object({ success: z.literal(true) }), 'Deleted.'), ...failing },
 })
+
+/** The older spelling of reading an integration. */
+export const getConfig = createRoute({
+  method: 'get',
+  path: '/config/{uniqueKey}',
+  summary: 'Reads one integration, as older clients ask for it',
+  security: anyKeyWith(scope('read'), scope('read_credentials')),
+  request: { params: uniqueKeyParam, query: z.strictObject({ include_creds: z.enum(['true', 'false']).optional() }) },
+  responses: {
+    200: json(
+      z.object({
+        config: z.object({
+          unique_key: z.string(),
+          provider: z.string(),
+          syncs: z.array(z.unknown()),
+          actions: z.array(z.unknown()),
+          auth_mode: z.string().optional(),
+          client_id: z.string().nullable().optional(),
+          client_secret: z.string().nullable().optional(),
+          scopes: z.string().nullable().optional(),
+        }),
+      }),
+      'The integration.',
+    ),
+    ...failing,
+  },
+})

@@ -31,6 +31,7 @@ import type { Config } from './config.ts'
 import { type Channel, createChannel } from './connect/notify.ts'
 import { connectRoutes } from './connect/routes.ts'
 import { expireHandshakes, findSessionCaller, sealedVerifiers } from './connect/store.ts'
+import { editRoutes } from './connection/edit.ts'
 import { type Connections, createConnections, holderOf } from './connection/live.ts'
 import { connectionRoutes } from './connection/routes.ts'
 import { endIntegration } from './connection/store.ts'
@@ -59,6 +60,7 @@ import { docsRoutes } from './docs/routes.ts'
 import { Failure } from './errors.ts'
 import { absentRoutes } from './http/absent.ts'
 import { api, type Guard, jsonOnly, limitBody, onError, onNotFound, openToPages } from './http/api.ts'
+import { currentPath } from './http/older.ts'
 import { type Listening, listen } from './http/server.ts'
 import { integrationRoutes } from './integration/routes.ts'
 import { findIntegrationById, type Integration, listIntegrationsOf, sealedClientSecrets } from './integration/store.ts'
@@ -252,6 +254,7 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     routes.route('/', egressRoutes({ guard, exits: () => exitsOf(config.egressProxies) }))
     routes.route('/', providerRoutes(shared))
     routes.route('/', integrationRoutes({ ...shared, changed, endGrants }))
+    routes.route('/', editRoutes(shared))
     routes.route('/', connectionRoutes(shared))
     routes.route('/', connectRoutes(shared))
     routes.route('/', activityRoutes(shared))
@@ -266,7 +269,8 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     const proxy = createProxy(shared)
     const listener = getRequestListener(routes.fetch)
     const handler = (req: IncomingMessage, res: ServerResponse) => {
-      void (isProxied(req.url ?? '') ? proxy(req, res) : listener(req, res))
+      req.url = currentPath(req.url ?? '')
+      void (isProxied(req.url) ? proxy(req, res) : listener(req, res))
     }
     const server: Listening = await listen(handler, config, channel.sockets)
     let jobs: Jobs | undefined

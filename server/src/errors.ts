@@ -1,6 +1,8 @@
 import { type ErrorCode, type ErrorIssue, type ExplainedCause, errors } from '@fairlead/contract'
 
 interface Details {
+  /** Where the wire contract answers one code with two statuses. */
+  status?: number
   /** A more exact sentence for the caller than the table's. Never a secret, never an upstream body. */
   message?: string
   /** Validation only: which member is wrong and why. */
@@ -30,7 +32,7 @@ export class Failure extends Error {
     super(details.message ?? errors[code][1], { cause: details.cause })
     this.name = 'Failure'
     this.code = code
-    this.status = errors[code][0]
+    this.status = details.status ?? errors[code][0]
     this.issues = details.issues
     this.payload = details.payload
     this.explained = details.explained

@@ -4,6 +4,7 @@
  * It hands the finished account to `credential/` and `connection/` in one transaction and never hears of it again.
  */
 import {
+  connectTelemetry,
   createConnectSession,
   createReconnectSession,
   deleteConnectSession,
@@ -16,7 +17,7 @@ import { Failure } from '../errors.ts'
 import { api, asFailure, errorHeader, type Guard } from '../http/api.ts'
 import { listIntegrations } from '../integration/store.ts'
 import type { Secret } from '../lib/secret.ts'
-import { isoZulu } from '../lib/time.ts'
+import { isoZulu, minutes } from '../lib/time.ts'
 import { forgetBrowser } from './browser.ts'
 import { attemptOf, type CallbackDeps, finishOAuth, stateOf, takeBack } from './callback.ts'
 import { type Attempt, type Channel, tellFailure } from './notify.ts'
@@ -84,6 +85,17 @@ export function connectRoutes(deps: Deps) {
 
   app.openapi(guard(deleteConnectSession), async c => {
     await removeSession(deps, sessionCaller(c.get('caller')).sessionId)
+    return c.body(null, 204)
+  })
+
+  app.openapi(connectTelemetry, async c => {
+    const { token, event, timestamp, dimensions } = c.req.valid('json')
+    if (Math.abs(timestamp.getTime() - Date.now()) > minutes(120))
+      throw new Failure('invalid_body', {
+        issues: [{ code: 'custom', path: ['timestamp'], message: 'More than two hours from now.' }],
+      })
+    const { environment } = await callers.bySessionToken(token)
+    deps.log.debug({ environment: environment.name, event, ...dimensions }, 'on a connect page')
     return c.body(null, 204)
   })
 

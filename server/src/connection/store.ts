@@ -154,6 +154,60 @@ export const saveOwner = (db: Db, id: number, changes: OwnerChanges): Promise<ob
       webhook_url_override = nullif(coalesce(${changes.webhookUrlOverride}, webhook_url_override), '')
     where id = ${id}`)
 
+/** Undefined: as it is. */
+export interface Edit {
+  endUser: EndUser | undefined
+  tags: Record<string, string> | undefined
+  /** Null takes it away. */
+  webhookUrlOverride: string | null | undefined
+}
+
+/** Every server reads it again. */
+const announceEdits = (db: Db, credentialIds: string[]): Promise<object[]> =>
+  db.query(sql`select pg_notify('fairlead_changed', 'credential ' || id) from unnest(${credentialIds}::text[]) id`)
+
+export const editConnection = (
+  db: Db,
+  { id, credentialId }: Connection,
+  edit: Edit,
+  audited: (tx: Db) => Promise<void>,
+): Promise<unknown> =>
+  db.transaction(async tx => {
+    const { endUser, tags, webhookUrlOverride } = edit
+    await tx.query(sql`
+      update connection set updated_at = now(),
+        end_user = coalesce(${endUser && JSON.stringify(endUser)}::jsonb, end_user),
+        tags = coalesce(${tags && JSON.stringify(tags)}::jsonb, tags),
+        webhook_url_override = case when ${webhookUrlOverride !== undefined} then ${webhookUrlOverride ?? null} else webhook_url_override end
+      where id = ${id}`)
+    await announceEdits(tx, [credentialId])
+    await audited(tx)
+  })
+
+/** Of all the connections or of none; undefined when one of them does not exist, else the credentials they stand on. */
+export const writeMetadata = (
+  db: Db,
+  integrationId: number,
+  connectionIds: string[],
+  metadata: Record<string, unknown>,
+  mode: 'replace' | 'merge',
+): Promise<string[] | undefined> =>
+  db.transaction(async tx => {
+    // In one order, so that two that name the same connections do not wait for each other.
+    const rows = await tx.query<{ id: number; credential_id: string }>(sql`
+      select id, credential_id from connection
+      where integration_id = ${integrationId} and connection_id = any (${connectionIds}) order by id for update`)
+    if (rows.length < connectionIds.length) return undefined
+    const ids = rows.map(row => row.id)
+    await tx.query(sql`
+      update connection set updated_at = now(),
+        metadata = case when ${mode === 'merge'} then coalesce(metadata, '{}') else '{}' end || ${JSON.stringify(metadata)}::jsonb
+      where id = any (${ids}::bigint[])`)
+    const credentials = [...new Set(rows.map(row => row.credential_id))]
+    await announceEdits(tx, credentials)
+    return credentials
+  })
+
 /** Every connection on one grant goes to another: it turned out to be the same. */
 export const moveConnections = (db: Db, from: string, to: string): Promise<object[]> =>
   db.query(sql`update connection set credential_id = ${to} where credential_id = ${from}`)

@@ -1,17 +1,18 @@
 /**
  * Integrations: a provider configured by you, with your OAuth client. This room owns the table `integration` and
- * GET|POST /integrations, GET|PATCH|DELETE /integrations/:uniqueKey. The client secret is sealed on the way in and leaves only
+ * GET|POST /integrations, GET|PATCH|DELETE /integrations/:uniqueKey, GET /config/:uniqueKey. The client secret is sealed on the way in and leaves only
  * for a key that may read credentials. Connections, connect sessions and the proxy look integrations up here.
  */
 import {
   createIntegration,
   deleteIntegration,
+  getConfig,
   getIntegration,
   listIntegrations as listRoute,
   updateIntegration,
 } from '@fairlead/contract'
-import { actorOf, type Caller, environmentCaller, requireScope } from '../account/caller.ts'
-import type { Audit } from '../audit/audit.ts'
+import { actorOf, type Caller, type EnvironmentCaller, environmentCaller, requireScope } from '../account/caller.ts'
+import type { Actor, Audit } from '../audit/audit.ts'
 import { isUniqueViolation } from '../db/open.ts'
 import { Failure } from '../errors.ts'
 import { api, type Guard } from '../http/api.ts'
@@ -69,6 +70,13 @@ export function integrationRoutes(deps: Deps) {
     return integration
   }
 
+  /** Whoever cannot be written down reads no secret. */
+  const mayReadSecret = (caller: EnvironmentCaller, actor: Actor, { key }: Integration): Promise<void> => {
+    requireScope(caller, ['environment:integrations:read_credentials'])
+    const entry = { environmentId: caller.environment.id, action: 'integration.secret_read', target: key }
+    return deps.db.transaction(tx => audit(tx, actor, entry))
+  }
+
   app.openapi(guard(listRoute), async c => {
     const caller: Caller = c.get('caller')
     const allowed = caller.kind === 'session' ? caller.allowedIntegrations : []
@@ -119,17 +127,7 @@ export function integrationRoutes(deps: Deps) {
     const caller = environmentCaller(c.get('caller'))
     const integration = await known(caller.environment.id, c.req.valid('param').uniqueKey)
     const include = [c.req.valid('query').include ?? []].flat()
-    if (include.includes('credentials')) {
-      requireScope(caller, ['environment:integrations:read_credentials'])
-      // Whoever cannot be written down reads no secret.
-      await deps.db.transaction(tx =>
-        audit(tx, actorOf(c), {
-          environmentId: caller.environment.id,
-          action: 'integration.secret_read',
-          target: integration.key,
-        }),
-      )
-    }
+    if (include.includes('credentials')) await mayReadSecret(caller, actorOf(c), integration)
     return c.json(
       {
         data: {
@@ -149,6 +147,18 @@ export function integrationRoutes(deps: Deps) {
       },
       200,
     )
+  })
+
+  app.openapi(guard(getConfig), async c => {
+    const caller = environmentCaller(c.get('caller'))
+    const integration = await known(caller.environment.id, c.req.valid('param').uniqueKey)
+    const { key, provider, clientId, clientSecret, scopes } = integration
+    const config = { unique_key: key, provider, syncs: [], actions: [] }
+    if (c.req.valid('query').include_creds !== 'true') return c.json({ config }, 200)
+    await mayReadSecret(caller, actorOf(c), integration)
+    const auth_mode = catalogue.get(provider)?.auth_mode ?? ''
+    const client = { client_id: clientId, client_secret: clientSecret?.reveal() ?? null, scopes }
+    return c.json({ config: { ...config, auth_mode, ...client } }, 200)
   })
 
   app.openapi(guard(updateIntegration), async c => {
