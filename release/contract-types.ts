@@ -14,6 +14,7 @@ const schemas: Record<string, ZodType> = {
   ConnectSessionRequest: contract.connectSessionRequest,
   ConnectionView: contract.connectionView,
   Delivery: contract.delivery,
+  EncryptionView: contract.encryption,
   IntegrationChange: contract.integrationChange,
   IntegrationView: contract.integration,
   IntegrationWithSecrets: contract.integrationWithSecrets,

@@ -1,7 +1,7 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import { anyKeyWith, failing, json } from './fields.ts'
 
-const encryption = z
+export const encryption = z
   .object({
     /** The key-encryption key that wraps the data keys. */
     kek_id: z.string(),

@@ -3,7 +3,16 @@
 // answer on loopback connections only, and never to a web page of another origin.
 
 import type { Faults } from './faults.ts'
-import { addDelay, addDrop, addFail, type DelayInput, type DropInput, type FailInput } from './faults.ts'
+import {
+  addDelay,
+  addDrop,
+  addFail,
+  addRefuse,
+  type DelayInput,
+  type DropInput,
+  type FailInput,
+  type RefuseInput,
+} from './faults.ts'
 import type { Call, Reply } from './http.ts'
 import { newClientSecret } from './ids.ts'
 import {
@@ -249,6 +258,8 @@ export function makeControl(world: World, faults: Faults, rebuild: () => void, a
     delay: (input: DelayInput) => addDelay(faults, input),
     drop: (input: DropInput) => addDrop(faults, input),
     fail: (input: FailInput) => addFail(faults, input),
+    /** Any OAuth error Salesforce has, told as it tells it there. */
+    refuse: (input: RefuseInput) => addRefuse(faults, input),
     clearFaults: () => {
       faults.queue = []
       return {}

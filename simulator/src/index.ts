@@ -14,7 +14,7 @@ import { type Address, baseOf, type Form, locate } from './hosts.ts'
 import type { Call, Reply } from './http.ts'
 import { BadEncoding, formOf, html, readBody, render, restError, TooLarge, write } from './http.ts'
 import { discovery, identity, keys, userinfo } from './identity.ts'
-import { authorize, consent, introspect, login, revoke, token } from './oauth.ts'
+import { authorize, consent, introspect, login, refusal, revoke, token } from './oauth.ts'
 import { edgePage, frontPage } from './pages.ts'
 import { rest, versions } from './rest.ts'
 import { type SeedOptions, seed } from './seeds.ts'
@@ -22,7 +22,7 @@ import type { App, RequestEntry, Settings, World } from './world.ts'
 import { BadInput, count, emptyWorld, findOrg, orgOf } from './world.ts'
 
 export type { Control, State, TokenFilter } from './admin.ts'
-export type { DelayInput, DropInput, Endpoint, FailInput } from './faults.ts'
+export type { DelayInput, DropInput, Endpoint, FailInput, RefuseInput } from './faults.ts'
 export type { Form } from './hosts.ts'
 export { PASSWORD } from './seeds.ts'
 export type { App, AppInput, Counters, Org, OrgInput, RequestEntry, Settings, User, UserInput } from './world.ts'
@@ -194,7 +194,10 @@ async function answer(
   let reply: Reply
   if (decisive?.when === 'before') {
     // Nothing is processed: a dropped request never reached Salesforce, a failed one was turned away at the door.
-    reply = decisive.reply ?? { status: 200 }
+    const { refuse } = decisive
+    reply = refuse
+      ? refusal(call, refuse.error, refuse.description, refuse.onPage)
+      : (decisive.reply ?? { status: 200 })
   } else {
     reply = await room.handle(world, call)
     if (decisive?.kind === 'fail' && decisive.reply) reply = decisive.reply

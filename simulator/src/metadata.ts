@@ -321,6 +321,7 @@ function apply(request: Request, components: Component[]): void {
       app.rotation = flag('isRefreshTokenRotationEnabled', false)
       app.introspectAll = flag('isIntrospectAllTokens', false)
       if (flag('shouldRotateConsumerSecret', false)) rotateSecret(request, app, newClientSecret())
+      app.certificate = values.get('certificate') ?? null
       const [key, secret] = [values.get('consumerKey'), values.get('consumerSecret')]
       if (world.settings.honoursSuppliedCredentials) {
         if (key) app.clientId = key

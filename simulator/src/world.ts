@@ -6,9 +6,12 @@ import type { Delimiter, LineEnding } from './csv.ts'
 import type { Form, Site } from './hosts.ts'
 import { newClientId, newClientSecret, salesforceId } from './ids.ts'
 
-export type OrgKind = 'production' | 'sandbox' | 'developer' | 'scratch'
+export type OrgKind = 'production' | 'sandbox' | 'developer' | 'scratch' | 'playground'
 export type Value = string | number | boolean | null
 export type Row = Record<string, Value>
+
+/** A site of Experience Cloud. `prefix` is its path, like `/partners`, or empty. */
+export type Community = { id: string; prefix: string }
 
 export type Org = {
   /** The name the admin API uses; never changes. */
@@ -33,6 +36,7 @@ export type Org = {
   apiVersionMax: number
   apiUsed: number
   apiMax: number
+  communities: Community[]
   tables: Map<string, Map<string, Row>>
 }
 
@@ -68,6 +72,8 @@ export type App = {
   consumerId: string
   clientId: string
   clientSecret: string
+  /** PEM, a certificate or a public key; with it the app may sign assertions (JWT bearer). */
+  certificate: string | null
   /** A new secret waiting to be applied. */
   staged: { id: string; key: string; secret: string } | null
   callbacks: string[]
@@ -273,6 +279,8 @@ export type World = {
   cursors: Map<string, Cursor>
   jobs: Map<string, Job>
   deployments: Map<string, Deployment>
+  /** `jti` of assertions that were accepted. */
+  assertions: Set<string>
   /** Codes and refresh tokens some request is exchanging at this moment. */
   inFlight: Set<string>
   serials: Map<string, number>
@@ -304,6 +312,7 @@ export const emptyWorld = (settings: Partial<Settings>): World => ({
   cursors: new Map(),
   jobs: new Map(),
   deployments: new Map(),
+  assertions: new Set(),
   inFlight: new Set(),
   serials: new Map(),
   counters: newCounters(),
@@ -354,9 +363,16 @@ const EDITION = {
   sandbox: 'Enterprise Edition',
   developer: 'Developer Edition',
   scratch: 'Developer Edition',
+  playground: 'Developer Edition',
 } as const
 /** Daily API requests by kind of org (fact sheet §6.4). */
-const API_MAX = { production: 100_000, sandbox: 5_000_000, developer: 15_000, scratch: 15_000 } as const
+const API_MAX = {
+  production: 100_000,
+  sandbox: 5_000_000,
+  developer: 15_000,
+  scratch: 15_000,
+  playground: 15_000,
+} as const
 
 export function addOrg(world: World, input: OrgInput): Org {
   if (!/^[a-z0-9]([a-z0-9-]*[a-z0-9])?$/.test(input.key)) throw new BadInput('org key must be a host label')
@@ -380,6 +396,7 @@ export function addOrg(world: World, input: OrgInput): Org {
     apiVersionMax: 68,
     apiUsed: 0,
     apiMax: API_MAX[kind],
+    communities: [],
     ...defined(input),
     key: input.key,
     former: [],
@@ -425,6 +442,7 @@ export function makeApp(world: World, input: AppInput): App {
     consumerId: nextId(world, '888'),
     clientId: newClientId(),
     clientSecret: newClientSecret(),
+    certificate: null,
     staged: null,
     callbacks: ['http://localhost:3003/oauth/callback'],
     scopes: ['api', 'refresh_token', 'id'],
