@@ -145,6 +145,28 @@ export const errors = {
     'The provider issued a refresh token that has been replaced already; its successor is stored here. Nothing was changed. Start the sign-in again.',
   ],
 
+  // credentials that are given, not signed in for
+  invalid_auth_mode: [
+    400,
+    'Connections of this integration are made in another way. The provider definition names it: auth_mode.',
+  ],
+  unknown_provider_template: [404, 'The provider of this integration is not in the catalogue of this server.'],
+  provider_unsupported: [
+    400,
+    'The definition of this provider asks for something this version cannot do. GET /providers/:provider names it under unsupported.',
+  ],
+  credential_malformed: [400, 'What was given does not have the form the provider needs.'],
+  credential_automated: [400, 'This is set by the integration or learned from the provider. Leave it out.'],
+  missing_client_id: [400, 'Send the client_id of the account.'],
+  missing_client_secret: [400, 'Send the client_secret or the client_private_key of the account.'],
+  client_credentials_fetch_error: [400, 'The provider gave no token for this client id and secret.'],
+  connection_test_failed: [400, 'The provider does not accept what was given. Nothing was stored.'],
+  connection_test_unanswered: [
+    502,
+    'The provider could not be asked whether what was given works. Nothing was stored.',
+  ],
+  not_implemented: [501, 'This version does not do this yet.'],
+
   // credential
   invalid_credentials: [400, 'The provider no longer accepts this connection. Its owner has to sign in again.'],
   connection_paused: [423, 'This connection is paused. Resume it to use it.'],

@@ -33,6 +33,8 @@ export const causes = {
   answer_lost: 'The answer to a renewal was lost, nobody holds the new tokens, and the old access token has ended.',
   invalid_grant: 'The provider refused the refresh token: withdrawn, expired, or its user was deactivated.',
 
+  login_refused: 'The provider refuses what the owner gave: it was changed, withdrawn or blocked there.',
+
   // a policy
   policy:
     'A policy at the provider forbids the renewal, for instance an IP restriction. Its administrator can lift it.',

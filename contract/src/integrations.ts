@@ -10,11 +10,19 @@ import {
   providerName,
 } from './fields.ts'
 
-export const oauth2Client = z.strictObject({
-  type: z.literal('OAUTH2'),
+export const oauthClient = z.strictObject({
+  type: z.enum(['OAUTH1', 'OAUTH2']),
   client_id: z.string().trim().min(1).max(255),
   client_secret: z.string().trim().min(1).max(4096),
   scopes: oauthScopes.optional(),
+  webhook_secret: z.string().max(255).optional(),
+})
+
+/** Fields of the provider's form of the same name. */
+const integrationConfig = z.record(z.string(), z.string().max(8192))
+
+const custom = z.record(z.string(), z.string().max(8192)).openapi({
+  description: '`baseUrl`: where the API of the provider is for you, where its definition leaves that to you.',
 })
 
 const captureBodies = z.boolean().openapi({
@@ -33,6 +41,7 @@ export const integration = z
     base_url_hosts: z.array(z.string()),
     created_at: z.string(),
     updated_at: z.string(),
+    preconfigured_credentials: z.array(z.string()).optional(),
   })
   .openapi('Integration')
 export type IntegrationView = z.infer<typeof integration>
@@ -41,7 +50,7 @@ export const integrationWithSecrets = integration.extend({
   webhook_url: z.string().nullable().optional(),
   credentials: z
     .object({
-      type: z.literal('OAUTH2'),
+      type: z.enum(['OAUTH1', 'OAUTH2']),
       client_id: z.string().nullable(),
       client_secret: z.string().nullable(),
       scopes: z.string().nullable(),
@@ -78,7 +87,9 @@ export const listIntegrations = createRoute({
 
 const decided = {
   display_name: displayName.optional(),
-  credentials: oauth2Client.optional(),
+  credentials: oauthClient.optional(),
+  integration_config: integrationConfig.optional(),
+  custom: custom.optional(),
   forward_webhooks: z.boolean().optional(),
   capture_bodies: captureBodies.optional(),
   base_url_hosts: baseUrlHosts.optional(),

@@ -63,7 +63,13 @@ import { api, type Guard, jsonOnly, limitBody, onError, onNotFound, openToPages 
 import { currentPath } from './http/older.ts'
 import { type Listening, listen } from './http/server.ts'
 import { integrationRoutes } from './integration/routes.ts'
-import { findIntegrationById, type Integration, listIntegrationsOf, sealedClientSecrets } from './integration/store.ts'
+import {
+  findIntegrationById,
+  type Integration,
+  listIntegrationsOf,
+  sealedClientSecrets,
+  sealedIntegrationSettings,
+} from './integration/store.ts'
 import { readLag } from './job/store.ts'
 import { type Jobs, jobsAtOnce, migrateJobs, startJobs, type Task } from './job/worker.ts'
 import type { Log } from './lib/log.ts'
@@ -126,6 +132,7 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
       sealedSettings(db),
       sealedTotp(db),
       sealedClientSecrets(db),
+      sealedIntegrationSettings(db),
       sealedVerifiers(db),
       sealedTokens(db),
       sealedJobs(db),

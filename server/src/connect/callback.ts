@@ -10,6 +10,7 @@ import { warningsOf } from '../connection/routes.ts'
 import { addConnection, findConnectionById, saveOwner } from '../connection/store.ts'
 import { accountOf, checkFacts } from '../credential/facts.ts'
 import type { Credentials } from '../credential/fresh.ts'
+import { kindOf } from '../credential/kinds/kinds.ts'
 import { codeGrant, factsOf, readTokenAnswer, type TokenSet, tokenRequest } from '../credential/kinds/oauth2-code.ts'
 import type { Holder, RefreshDeps } from '../credential/refresh-deps.ts'
 import { retireRefused } from '../credential/revocation/store.ts'
@@ -112,7 +113,7 @@ export async function finishOAuth(
   return { integration, provider, connectionId: handshake.connectionId, operation, config, warnings }
 }
 
-export const attemptOf = ({ sessionId, attempt, integrationKey, connectionId }: TakenHandshake): Attempt => ({
+export const attemptOf = ({ sessionId, attempt, integrationKey, connectionId }: Arrival): Attempt => ({
   sessionId,
   attempt,
   integrationKey,
@@ -175,7 +176,7 @@ async function exchange(deps: CallbackDeps, holder: Holder, handshake: Handshake
 }
 
 /** What the provider says of the account, with every host checked before a token is sent there. */
-function accountFacts(
+export function accountFacts(
   deps: CallbackDeps,
   provider: Provider,
   known: ConnectionConfig,
@@ -200,10 +201,16 @@ function accountFacts(
   return { learned: learned.facts, config }
 }
 
-async function save(
+/** What is known before the account is: for whom, how the connection will be called, and what was asked for. */
+export type Arrival = Pick<
+  TakenHandshake,
+  'environmentId' | 'sessionId' | 'attempt' | 'integrationKey' | 'connectionId' | 'scopesRequested'
+>
+
+export async function save(
   deps: CallbackDeps,
   integration: Integration,
-  handshake: TakenHandshake,
+  handshake: Arrival,
   session: Session,
   tokens: TokenSet,
   learned: ConnectionConfig,
@@ -214,6 +221,7 @@ async function save(
   const added: NewCredential = {
     environmentId,
     integrationId: integration.id,
+    kind: kindOf(holder.provider)?.name ?? 'oauth2-code',
     tokens,
     config,
     // Only what the provider told just now says whose it is.
@@ -271,7 +279,7 @@ const endUserActor = ({ endUser }: Session): Actor => ({
 async function reconnect(
   deps: CallbackDeps,
   integration: Integration,
-  handshake: TakenHandshake,
+  handshake: Arrival,
   session: Session,
   added: NewCredential,
   holder: Holder,

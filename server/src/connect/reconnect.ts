@@ -10,7 +10,7 @@ import type { Holder } from '../credential/refresh-deps.ts'
 import { buryCredential, retireReplaced } from '../credential/revocation/store.ts'
 import {
   endAccess,
-  fingerprint,
+  fingerprintOf,
   type HeldGrant,
   holderOfSuccessor,
   lockGrants,
@@ -98,7 +98,7 @@ export async function signInAgain(
   suits: (held: HeldGrant) => boolean | Promise<boolean> = () => true,
 ): Promise<SignedInAgain> {
   const { db } = deps
-  const print = fingerprint(deps.keyedHash, added.tokens.refreshToken)
+  const print = fingerprintOf(deps.keyedHash, credentialId, added)
   const { held, owner } = await lockGrants(db, integration.id, credentialId, print)
   if (!held) return { kind: 'gone' }
   if (!(await suits(held))) return { kind: 'unsuited' }

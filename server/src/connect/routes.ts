@@ -10,24 +10,33 @@ import {
   deleteConnectSession,
   getConnectSession,
   listConnectResults,
+  submitApiKey,
+  submitBasic,
+  submitClientCredentials,
+  submitJwt,
+  submitNothing,
+  submitTwoStep,
 } from '@fairlead/contract'
+import type { Context } from 'hono'
 import { type Callers, environmentCaller, sessionCaller } from '../account/caller.ts'
 import { endUserOf } from '../connection/routes.ts'
+import type { Kind } from '../credential/kinds/kind.ts'
 import { Failure } from '../errors.ts'
 import { api, asFailure, errorHeader, type Guard } from '../http/api.ts'
 import { listIntegrations } from '../integration/store.ts'
 import type { Secret } from '../lib/secret.ts'
 import { isoZulu, minutes } from '../lib/time.ts'
 import { forgetBrowser } from './browser.ts'
-import { attemptOf, type CallbackDeps, finishOAuth, stateOf, takeBack } from './callback.ts'
+import { attemptOf, finishOAuth, stateOf, takeBack } from './callback.ts'
 import { type Attempt, type Channel, tellFailure } from './notify.ts'
 import { type Audience, choosePage, connectedPage, failedPage, nobody, reconnectPage } from './page.ts'
 import { targetOf } from './reconnect.ts'
 import { openReconnectSession, openSession } from './session.ts'
 import { readStartQuery, startOAuth } from './start.ts'
 import { expireHandshakes, listResults, loadSession, removeSession } from './store.ts'
+import { type SubmitDeps, submit } from './submit.ts'
 
-interface Deps extends CallbackDeps {
+interface Deps extends SubmitDeps {
   callers: Callers
   guard: Guard
   channel: Channel
@@ -144,10 +153,7 @@ export function connectRoutes(deps: Deps) {
     const elsewhere = sameLoopback(c.req.url, url)
     if (elsewhere) return c.redirect(elsewhere, 302)
     const search = new URL(c.req.url).searchParams
-    const token = search.get('connect_session_token')
-    if (!token)
-      throw new Failure(search.has('public_key') ? 'deprecated_authentication' : 'missing_connect_session_token')
-    const caller = await callers.bySessionToken(token)
+    const caller = await callers.bySessionToken(sessionTokenIn(search))
     const query = readStartQuery(search)
     const key = c.req.param('key')
     const { attempt } = query
@@ -189,6 +195,26 @@ export function connectRoutes(deps: Deps) {
     })
   })
 
+  /** Who is connecting, and what the query says; the session's token stands in it, as the wire contract has it. */
+  const submitting = async (c: Context, type: Kind['type'], body: unknown) => {
+    const search = new URL(c.req.url).searchParams
+    const caller = await callers.bySessionToken(sessionTokenIn(search))
+    const query = readStartQuery(search)
+    return submit(deps, caller, c.req.param('providerConfigKey') ?? '', type, query, body as Record<string, unknown>)
+  }
+  app.openapi(submitApiKey, async c => c.json(await submitting(c, 'API_KEY', c.req.valid('json')), 200))
+  app.openapi(submitBasic, async c => c.json(await submitting(c, 'BASIC', c.req.valid('json')), 200))
+  app.openapi(submitClientCredentials, async c => c.json(await submitting(c, 'OAUTH2_CC', c.req.valid('json')), 200))
+  app.openapi(submitTwoStep, async c => c.json(await submitting(c, 'TWO_STEP', c.req.valid('json')), 200))
+  app.openapi(submitJwt, async c => c.json(await submitting(c, 'JWT', c.req.valid('json')), 200))
+  app.openapi(submitNothing, async c => c.json(await submitting(c, 'NONE', {}), 200))
+  // Kinds of the wire contract that are not here yet.
+  for (const path of ['/auth/tba', '/auth/bill', '/auth/signature', '/auth/aws-sigv4', '/auth/oauth-outbound'])
+    app.post(`${path}/:providerConfigKey`, async c => {
+      await callers.bySessionToken(sessionTokenIn(new URL(c.req.url).searchParams))
+      throw new Failure('not_implemented', { message: 'This version makes no connections of this kind.' })
+    })
+
   /** Ends in a page either way: somebody is looking at it. A failure of an attempt is told to whoever waits for its end, too. */
   async function asPage(
     render: () => Promise<Response>,
@@ -210,6 +236,13 @@ export function connectRoutes(deps: Deps) {
   }
 
   return app
+}
+
+function sessionTokenIn(search: URLSearchParams): string {
+  const token = search.get('connect_session_token')
+  if (!token)
+    throw new Failure(search.has('public_key') ? 'deprecated_authentication' : 'missing_connect_session_token')
+  return token
 }
 
 const loopback = new Set(['localhost', '127.0.0.1', '[::1]'])

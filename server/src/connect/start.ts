@@ -7,7 +7,8 @@ import { newId, randomToken } from '../lib/id.ts'
 import { Secret } from '../lib/secret.ts'
 import type { Catalogue } from '../provider/catalogue.ts'
 import { type ConnectionConfig, endpoint } from '../provider/endpoint.ts'
-import type { FormField, Provider } from '../provider/schema.ts'
+import { fieldFault } from '../provider/form.ts'
+import type { Provider } from '../provider/schema.ts'
 import { bindBrowser } from './browser.ts'
 import { givenFacts, targetOf } from './reconnect.ts'
 import { addHandshake, askForOpener, loadSession, type StoreDeps } from './store.ts'
@@ -122,7 +123,7 @@ export async function startOAuth(
 }
 
 /** Session override, else the integration's, else the provider's default. */
-function requestedScopes(provider: Provider, integration: Integration, defaults: IntegrationDefaults): string[] {
+export function requestedScopes(provider: Provider, integration: Integration, defaults: IntegrationDefaults): string[] {
   const chosen = defaults.connection_config?.oauth_scopes_override ?? integration.scopes
   return chosen
     ? chosen
@@ -137,7 +138,7 @@ function requestedScopes(provider: Provider, integration: Integration, defaults:
  * defaults win over them, and facts only the provider may tell are refused from a browser: they decide where tokens are sent. `known` is
  * what was given when the account was connected first: nobody is asked for it again.
  */
-function accountConfig(
+export function accountConfig(
   provider: Provider,
   params: Record<string, string>,
   defaults: IntegrationDefaults,
@@ -162,15 +163,4 @@ function accountConfig(
       })
     else if (config[name] === undefined && field.default_value !== undefined) config[name] = field.default_value
   return config
-}
-
-function fieldFault(field: FormField | undefined, value: string): string | undefined {
-  if (value.length > 1024) return 'is longer than 1024 characters.'
-  if (!field) return undefined
-  if (field.enum && !field.enum.includes(value)) return `must be one of ${field.enum.join(', ')}.`
-  if (field.pattern && !new RegExp(field.pattern).test(value))
-    return `does not have the form it needs${field.example ? `, for example ${field.example}` : ''}.`
-  if (field.format === 'hostname' && !/^[a-z0-9-]+(\.[a-z0-9-]+)*$/i.test(value)) return 'is not a host name.'
-  if (field.format === 'uri' && !URL.canParse(value)) return 'is not a URL.'
-  return undefined
 }

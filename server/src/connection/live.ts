@@ -151,5 +151,5 @@ export function holderOf(catalogue: Catalogue, integration: Integration): { prov
       message: `The provider "${integration.provider}" of this integration is not in this server's catalogue.`,
     })
   const client = { id: integration.clientId ?? '', secret: integration.clientSecret }
-  return { provider, holder: { provider, client } }
+  return { provider, holder: { provider, client, settings: integration.settings.config } }
 }

@@ -21,6 +21,7 @@ import type { z } from '@hono/zod-openapi'
 import { actorOf, type Caller, environmentCaller, hasScope, requireScope } from '../account/caller.ts'
 import type { Actor, Audit } from '../audit/audit.ts'
 import type { Credentials } from '../credential/fresh.ts'
+import { kindNamed } from '../credential/kinds/kinds.ts'
 import { listReceipts, type RetireDeps } from '../credential/revocation/store.ts'
 import type { Revocations } from '../credential/revocation.ts'
 import { type Credential, liftBlock, setPaused } from '../credential/store.ts'
@@ -279,17 +280,11 @@ export function endUserOf(
 }
 
 /** The `type` is load-bearing: clients decide by it what a token is. */
-const credentialView = (credential: Credential, withRefreshToken: boolean): Record<string, unknown> =>
-  withoutRefreshTokens(
-    {
-      type: 'OAUTH2',
-      access_token: credential.accessToken.reveal(),
-      ...(credential.refreshToken && { refresh_token: credential.refreshToken.reveal() }),
-      ...(credential.expiresAt && { expires_at: credential.expiresAt.toISOString() }),
-      raw: credential.raw,
-    },
-    withRefreshToken,
-  ) as Record<string, unknown>
+const credentialView = (credential: Credential, withRefreshToken: boolean): Record<string, unknown> => {
+  const kind = kindNamed(credential.kind)
+  const shown = { type: kind.type, ...kind.shown(credential) }
+  return withoutRefreshTokens(shown, withRefreshToken) as Record<string, unknown>
+}
 
 /** Drops every member whose letters spell "refreshtoken", however deep, unless the caller asked for it. */
 function withoutRefreshTokens(value: unknown, keep: boolean): unknown {

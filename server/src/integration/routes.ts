@@ -19,20 +19,25 @@ import { api, type Guard } from '../http/api.ts'
 import { Secret } from '../lib/secret.ts'
 import { isoZulu } from '../lib/time.ts'
 import type { Catalogue } from '../provider/catalogue.ts'
-import type { Db } from '../seams.ts'
+import { fieldFault } from '../provider/form.ts'
+import type { Provider } from '../provider/schema.ts'
+import type { Db, Egress } from '../seams.ts'
 import {
   addIntegration,
   findIntegration,
   hasConnections,
   type Integration,
   listIntegrations,
+  noSettings,
   removeIntegration,
+  type Settings,
   type Deps as StoreDeps,
   saveIntegration,
 } from './store.ts'
 
 interface Deps extends StoreDeps {
   catalogue: Catalogue
+  egress: Pick<Egress, 'check'>
   guard: Guard
   audit: Audit
   url: string
@@ -42,11 +47,57 @@ interface Deps extends StoreDeps {
   endGrants: (tx: Db, integration: Integration) => Promise<void>
 }
 
-const needsClient = new Set(['OAUTH1', 'OAUTH2', 'APP', 'CUSTOM'])
+const needsClient = new Set(['OAUTH1', 'OAUTH2'])
+const supported = new Set(['OAUTH1', 'OAUTH2', 'OAUTH2_CC', 'API_KEY', 'BASIC', 'JWT', 'TWO_STEP', 'NONE'])
 
 const refuse = (path: string, message: string): never => {
   throw new Failure('invalid_body', { message, issues: [{ code: 'custom', message, path: [path] }] })
 }
+
+/** The wire's `preconfigured_credentials`: fields of the connect form that the integration answers already. */
+function preconfigured(provider: Provider | undefined, { config }: Settings): { preconfigured_credentials?: string[] } {
+  const names = Object.keys(config).filter(name => Object.hasOwn(provider?.credentials ?? {}, name))
+  return names.length > 0 ? { preconfigured_credentials: names } : {}
+}
+
+function checkCredentials({ auth_mode, display_name }: Provider, credentials: { type: string } | undefined): void {
+  if (!credentials || credentials.type === auth_mode) return
+  const message = needsClient.has(auth_mode)
+    ? `${display_name} takes credentials of type ${auth_mode}.`
+    : `${display_name} takes no credentials here: each connection brings its own.`
+  refuse('credentials', message)
+}
+
+interface Sent {
+  integration_config?: Record<string, string> | undefined
+  custom?: Record<string, string> | undefined
+}
+
+/** Checked against the provider's form. Members sent replace those that were there; an empty text removes one. */
+function settingsOf({ egress }: Pick<Deps, 'egress'>, provider: Provider, now: Settings, sent: Sent): Settings {
+  const form = { ...provider.credentials, ...provider.integration_config }
+  for (const [name, value] of Object.entries(sent.integration_config ?? {})) {
+    const fault = Object.hasOwn(form, name)
+      ? value !== '' && fieldFault(form[name], value, 8192)
+      : 'is not a field of this provider.'
+    if (fault) refuse('integration_config', `${name} ${fault}`)
+  }
+  const baseUrl = sent.custom?.baseUrl
+  if (baseUrl) {
+    const url = URL.parse(baseUrl)
+    if (!url || url.username || url.search || url.hash)
+      refuse('custom', 'baseUrl must be a URL without user and query.')
+    try {
+      egress.check(url!)
+    } catch (error) {
+      refuse('custom', `baseUrl: ${(error as Error).message}`)
+    }
+  }
+  return { config: merged(now.config, sent.integration_config), custom: merged(now.custom, sent.custom) }
+}
+
+const merged = (now: Readonly<Record<string, string>>, sent: Record<string, string> = {}): Record<string, string> =>
+  Object.fromEntries(Object.entries({ ...now, ...sent }).filter(([, value]) => value !== ''))
 
 export function integrationRoutes(deps: Deps) {
   const { audit, catalogue, guard, url } = deps
@@ -62,6 +113,7 @@ export function integrationRoutes(deps: Deps) {
     base_url_hosts: integration.baseUrlHosts,
     created_at: isoZulu(integration.createdAt),
     updated_at: isoZulu(integration.updatedAt),
+    ...preconfigured(catalogue.get(integration.provider), integration.settings),
   })
 
   const known = async (environmentId: number, key: string): Promise<Integration> => {
@@ -90,10 +142,12 @@ export function integrationRoutes(deps: Deps) {
     const body = c.req.valid('json')
     const provider = catalogue.get(body.provider)
     if (!provider) return refuse('provider', `There is no provider "${body.provider}".`)
-    if (provider.auth_mode !== 'OAUTH2')
+    if (!supported.has(provider.auth_mode))
       return refuse('provider', `Providers of kind ${provider.auth_mode} are not supported by this version.`)
     if (needsClient.has(provider.auth_mode) && !body.credentials)
       return refuse('credentials', `${provider.display_name} needs the client id and secret of your OAuth app.`)
+    checkCredentials(provider, body.credentials)
+    const settings = settingsOf(deps, provider, noSettings, body)
     const added = await deps.db.transaction(async tx => {
       const made = await addIntegration(
         { ...deps, db: tx },
@@ -105,6 +159,7 @@ export function integrationRoutes(deps: Deps) {
           clientId: body.credentials?.client_id ?? null,
           clientSecret: body.credentials?.client_secret ?? null,
           scopes: body.credentials?.scopes ?? null,
+          settings,
           forwardWebhooks: body.forward_webhooks ?? true,
           captureBodies: body.capture_bodies ?? false,
           baseUrlHosts: body.base_url_hosts ?? [],
@@ -136,7 +191,10 @@ export function integrationRoutes(deps: Deps) {
           ...(include.includes('credentials') && {
             credentials: integration.clientId
               ? {
-                  type: 'OAUTH2' as const,
+                  type:
+                    catalogue.get(integration.provider)?.auth_mode === 'OAUTH1'
+                      ? ('OAUTH1' as const)
+                      : ('OAUTH2' as const),
                   client_id: integration.clientId,
                   client_secret: integration.clientSecret?.reveal() ?? null,
                   scopes: integration.scopes,
@@ -171,6 +229,9 @@ export function integrationRoutes(deps: Deps) {
         'unique_key',
         'An integration with connections cannot be renamed: your code names it in every call.',
       )
+    const provider = catalogue.get(integration.provider)
+    if (provider) checkCredentials(provider, body.credentials)
+    const settings = provider ? settingsOf(deps, provider, integration.settings, body) : integration.settings
     try {
       const saved = await deps.db.transaction(async tx => {
         const changed = await saveIntegration(
@@ -182,6 +243,7 @@ export function integrationRoutes(deps: Deps) {
             clientId: body.credentials?.client_id ?? integration.clientId,
             clientSecret: body.credentials ? new Secret(body.credentials.client_secret) : integration.clientSecret,
             scopes: body.credentials?.scopes ?? integration.scopes,
+            settings,
             forwardWebhooks: body.forward_webhooks ?? integration.forwardWebhooks,
             captureBodies: body.capture_bodies ?? integration.captureBodies,
             baseUrlHosts: body.base_url_hosts ?? integration.baseUrlHosts,

@@ -190,10 +190,12 @@ function lint(definition: ProviderDefinition, egressAllow: EgressRules): Fault[]
       value,
     ]),
     ...textsIn(definition.proxy?.body, ['proxy', 'body']),
-    ...Object.entries(definition.token_params ?? {}).map(([name, value]): [string[], string] => [
-      ['token_params', name],
-      value,
-    ]),
+    ...textsIn(definition.token_params, ['token_params']),
+    ...textsIn(definition.token_headers, ['token_headers']),
+    ...textsIn(definition.assertion, ['assertion']),
+    ...textsIn(definition.token, ['token']),
+    ...textsIn(definition.additional_steps, ['additional_steps']),
+    ...textsIn(definition.proxy?.verification, ['proxy', 'verification']),
   ]
   for (const [path, source] of templates) {
     try {
@@ -241,14 +243,20 @@ function textsIn(value: unknown, path: string[]): [string[], string][] {
 }
 
 function endpointTemplates(definition: ProviderDefinition): [string[], string][] {
-  const { authorization_url, token_url, refresh_url, introspection_url, revocation_url, proxy } = definition
+  const { authorization_url, request_url, token_url, refresh_url, introspection_url, revocation_url, proxy } =
+    definition
   const tokenUrls: [string[], string | undefined][] =
     typeof token_url === 'object'
       ? Object.entries(token_url).map(([mode, url]) => [['token_url', mode], url])
       : [[['token_url'], token_url]]
   const all: [string[], string | undefined][] = [
     [['authorization_url'], authorization_url],
+    [['request_url'], request_url],
     ...tokenUrls,
+    ...(definition.additional_steps ?? []).map((step, i): [string[], string | undefined] => [
+      ['additional_steps', String(i), 'token_url'],
+      step.token_url,
+    ]),
     [['refresh_url'], refresh_url],
     [['introspection_url'], introspection_url],
     [['revocation_url'], revocation_url],

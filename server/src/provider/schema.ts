@@ -26,7 +26,10 @@ const authModes = [
 
 const text = z.string().min(1)
 const texts = z.array(text)
-const scalarMap = z.record(z.string(), z.union([z.string(), z.number(), z.boolean()]).transform(String))
+const scalar = z.union([z.string(), z.number(), z.boolean()]).transform(String)
+const scalarMap = z.record(z.string(), scalar)
+/** What is sent as JSON may be nested. */
+const members = z.record(z.string(), z.union([scalar, z.array(z.unknown()), z.record(z.string(), z.unknown())]))
 
 /** One thing asked of a person, or learned from the provider when `automated`. */
 const formField = z.strictObject({
@@ -94,6 +97,15 @@ const rateLimit = z.strictObject({
   reserve_percent: z.number().min(0).max(100).default(10),
 })
 
+/** A call that shows at connect time whether what was given works; the first endpoint that takes it suffices. */
+const verification = z.strictObject({
+  method: z.enum(['GET', 'POST']).default('GET'),
+  endpoints: z.array(text).min(1),
+  base_url_override: text.optional(),
+  headers: scalarMap.optional(),
+  data: z.unknown().optional(),
+})
+
 const proxy = z.strictObject({
   base_url: text.optional(),
   headers: scalarMap.optional(),
@@ -104,7 +116,33 @@ const proxy = z.strictObject({
   forward_headers_on_redirect: z.boolean().optional(),
   retry: retry.optional(),
   paginate: z.unknown().optional(),
-  verification: z.unknown().optional(),
+  verification: verification.optional(),
+})
+
+/** One request of a login: `token_url` and its siblings, or one of `additional_steps`. */
+const loginStep = z.object({
+  token_url: text.optional(),
+  token_params: members.optional(),
+  token_headers: scalarMap.optional(),
+  token_request_method: z.string().optional(),
+  body_format: z.enum(['form', 'json', 'query', 'xml']).optional(),
+})
+export interface LoginStep {
+  token_url?: string | undefined
+  token_params?: Record<string, unknown> | undefined
+  token_headers?: Record<string, string> | undefined
+  token_request_method?: string | undefined
+  body_format?: 'form' | 'json' | 'query' | 'xml' | undefined
+}
+
+/** Ours in its members. A signed assertion (RFC 7523) that the login's templates read as `${assertion}`. */
+const assertion = z.strictObject({
+  type: z.literal('jwt'),
+  algorithm: z.enum(['RS256', 'RS384', 'RS512', 'ES256', 'HS256']).optional(),
+  signing_key: text,
+  header: z.record(z.string(), z.unknown()).optional(),
+  payload: z.record(z.string(), z.unknown()),
+  expires_in_ms: z.number().positive().optional(),
 })
 
 export const providerDefinition = z.strictObject({
@@ -134,7 +172,7 @@ export const providerDefinition = z.strictObject({
   // OAuth 2.0, tokens
   token_url: z.union([text, z.record(z.string(), text)]).optional(),
   token_url_skip_encode: texts.optional(),
-  token_params: scalarMap.optional(),
+  token_params: members.optional(),
   token_request_auth_method: z.enum(['basic', 'custom', 'private_key_jwt']).optional(),
   authorization_method: z.enum(['body', 'header']).optional(),
   body_format: z.enum(['form', 'json', 'query', 'xml']).optional(),
@@ -166,16 +204,32 @@ export const providerDefinition = z.strictObject({
   request_http_method: z.string().optional(),
   token_http_method: z.string().optional(),
   signature_method: z.string().optional(),
-  signature: z.unknown().optional(),
-  token: z.unknown().optional(),
-  token_headers: z.unknown().optional(),
+  signature: z
+    .object({ protocol: z.enum(['RSA', 'HMAC', 'EC']).optional(), hmac_secret_encoding: z.string().optional() })
+    .optional(),
+  token: z
+    .object({
+      signing_key: text,
+      expires_in_ms: z.number().positive().optional(),
+      header: z.record(z.string(), z.unknown()).optional(),
+      payload: z.record(z.string(), z.unknown()).optional(),
+    })
+    .optional(),
+  token_headers: scalarMap.optional(),
   token_request_method: z.string().optional(),
-  token_response: z.unknown().optional(),
-  token_response_headers: z.unknown().optional(),
-  additional_steps: z.unknown().optional(),
+  token_response: z
+    .object({
+      token: z.string().optional(),
+      token_expiration: z.string().optional(),
+      token_expiration_strategy: z.enum(['expireAt', 'expireIn']).optional(),
+      refresh_token: z.string().optional(),
+    })
+    .optional(),
+  token_response_headers: texts.optional(),
+  additional_steps: z.array(loginStep).optional(),
   refresh_token_params: z.unknown().optional(),
   refresh_token_headers: z.unknown().optional(),
-  assertion: z.unknown().optional(),
+  assertion: assertion.optional(),
   token_expires_in_ms: z.number().optional(),
   client_registration: z.string().optional(),
   registration_url: z.string().optional(),

@@ -1,8 +1,8 @@
 /** Which headers cross the proxy, each way. Pairs in, pairs out: order and repetition survive. */
 import type { Live } from '../connection/live.ts'
+import type { Signed } from '../credential/kinds/kind.ts'
+import { presented } from '../credential/present.ts'
 import { Failure } from '../errors.ts'
-import { configValues } from '../provider/endpoint.ts'
-import { expand } from '../provider/template.ts'
 
 /** RFC 9110 §7.6.1, with the historical ones. They speak of one hop and are made anew on the next. */
 const hopByHop = [
@@ -113,6 +113,7 @@ export function upstreamHeaders(
   raw: readonly string[],
   connection: string | undefined,
   key: string,
+  call: () => Signed,
 ): string[] {
   const dropped = namedByConnection(connection)
   const sent: string[] = []
@@ -125,9 +126,10 @@ export function upstreamHeaders(
     if (name.forced) forced.push(name.upstream, value)
     else sent.push(name.upstream, value)
   }
-  const set = without(setByProvider(live), forced)
-  const token = live.credential.accessToken.reveal()
-  return [...without(without(sent, set), forced), ...set, ...forced, 'authorization', `Bearer ${token}`]
+  const { plain, named, authorization } = presented(live.holder, live.credential, call)
+  const set = without(plain, forced)
+  const theirs = without([...without(without(sent, set), forced), ...set, ...forced], named)
+  return authorization === undefined ? [...theirs, ...named] : [...theirs, ...named, 'authorization', authorization]
 }
 
 /** Headers about a body that is not the caller's any more; its length is counted anew by who sends it. */
@@ -141,18 +143,8 @@ export function describing(pairs: string[], body: Buffer | null): string[] {
   return body && !isNamed ? [...left, 'content-type', 'application/json'] : left
 }
 
-function setByProvider({ provider, credential }: Live): string[] {
-  const headers = provider.proxy?.headers
-  if (!headers) return []
-  const values = configValues(credential.config)
-  return Object.entries(headers).flatMap(([name, source]) => {
-    const value = expand(source, values)
-    return value === undefined ? [] : [name, value]
-  })
-}
-
 /** The pairs whose names are not among those of `replacing`. */
-function without(pairs: string[], replacing: readonly string[]): string[] {
+function without(pairs: readonly string[], replacing: readonly string[]): readonly string[] {
   if (replacing.length === 0) return pairs
   const names = new Set(replacing.filter((_, i) => i % 2 === 0).map(plainName))
   return pairs.filter((_, i) => !names.has(plainName(pairs[i - (i % 2)]!)))

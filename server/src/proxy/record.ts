@@ -4,6 +4,8 @@ import type { EnvironmentCaller } from '../account/caller.ts'
 import type { Activity, Call } from '../activity/activity.ts'
 import { keep, restart } from '../activity/bodies.ts'
 import type { Live } from '../connection/live.ts'
+import type { Credential } from '../credential/store.ts'
+import { Secret } from '../lib/secret.ts'
 import type { Held } from './forward.ts'
 import type { Target } from './target.ts'
 
@@ -59,11 +61,18 @@ export function capture(
 ): void {
   call.bodies = activity.keepBodies()
   if (!call.bodies) return
-  const { accessToken, refreshToken } = credential
-  call.bodies.secrets.push(key, accessToken, refreshToken, integration.clientSecret ?? undefined)
+  call.bodies.secrets.push(key, ...secretsOf(credential), integration.clientSecret ?? undefined)
   call.bodies.request.type = headers['content-type']
   call.bodies.request.encoding = headers['content-encoding']
 }
+
+/** Everything of a credential that a kept body must not show. */
+export const secretsOf = ({ accessToken, refreshToken, given }: Credential): (Secret | undefined)[] => [
+  accessToken,
+  refreshToken,
+  // A word of two letters would blank out half of every body.
+  ...Object.values(given).flatMap(value => (value.length > 3 ? [new Secret(value)] : [])),
+]
 
 /** A piece of the caller's body. */
 export function up(call: Call, piece: Buffer): void {

@@ -23,7 +23,7 @@ import { describing, refuseConflicts, upstreamHeaders, withAddresses } from './h
 import { createLanes, type Lane, type Lanes } from './lanes.ts'
 import { createLimits, type Limits } from './limits.ts'
 import { bodyWithMembers, takesMembers } from './members.ts'
-import { arrived, begun, capture, ended, identified, sending, up } from './record.ts'
+import { arrived, begun, capture, ended, identified, secretsOf, sending, up } from './record.ts'
 import { type RetryRules, retryRules, waitBefore } from './retry.ts'
 import { mounted, redirected, type Target, targetOf } from './target.ts'
 
@@ -185,7 +185,7 @@ async function answered(deps: Deps, renewedBlind: Map<string, number>, first: Ca
       if (!credential) return sendHeld(outcome, res, recorded)
       isRenewed = true
       recorded.refreshed = true
-      recorded.bodies?.secrets.push(credential.accessToken, credential.refreshToken)
+      recorded.bodies?.secrets.push(...secretsOf(credential))
       live = { ...live, credential }
       // A new instance_url moves the call with it.
       if (hops === 0) target = targetOf(live, call.named)
@@ -224,7 +224,8 @@ function attempt(
   mayRetry: boolean,
 ): Promise<Held | Failure | undefined> {
   const wanted = wantedOf(named, live)
-  const sent = upstreamHeaders(live, req.rawHeaders, req.headers.connection, named.key)
+  const call = () => ({ method, ...target, form: formOf(req, body) })
+  const sent = upstreamHeaders(live, req.rawHeaders, req.headers.connection, named.key, call)
   const headers = isRemade ? describing(sent, body as Buffer | null) : sent
   const rewrite = wanted.follow ? undefined : rewriting(url, req, named, first)
   const ask = { method, target, headers, body, rewrite, decompress: wanted.decompress }
@@ -236,6 +237,12 @@ function attempt(
     return mayMeanExpired(live, status) || (mayRetry && rules.status(status)) || (wanted.follow && isRedirect(status))
   })
 }
+
+/** What a signature covers of the body: a form that was read whole (RFC 5849 §3.4.1.3.1). */
+const formOf = ({ headers }: IncomingMessage, body: Ask['body']): string | undefined =>
+  Buffer.isBuffer(body) && headers['content-type']?.startsWith('application/x-www-form-urlencoded')
+    ? body.toString('utf8')
+    : undefined
 
 /** What is done to the answer: by path nothing, an SDK does it itself; by headers what the caller says, else the provider's definition. */
 const wantedOf = (named: Named, { provider: { proxy } }: Live) => ({

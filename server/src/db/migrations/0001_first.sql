@@ -161,6 +161,9 @@ create table integration (
   client_secret_sealed bytea,
   client_secret_key bytea generated always as (substring(client_secret_sealed from 2 for 8)) stored references data_key,
   scopes text,
+  -- what the developer sets once for all connections (integration_config), and how a provider is reached (custom)
+  settings_sealed bytea,
+  settings_key bytea generated always as (substring(settings_sealed from 2 for 8)) stored references data_key,
   forward_webhooks boolean not null default true,
   -- both bodies of its calls are kept for a day, redacted and sealed (activity)
   capture_bodies boolean not null default false,
