@@ -165,7 +165,6 @@ export const errors = {
     502,
     'The provider could not be asked whether what was given works. Nothing was stored.',
   ],
-  not_implemented: [501, 'This version does not do this yet.'],
 
   // credential
   invalid_credentials: [400, 'The provider no longer accepts this connection. Its owner has to sign in again.'],
