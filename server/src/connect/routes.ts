@@ -208,13 +208,6 @@ export function connectRoutes(deps: Deps) {
   app.openapi(submitTwoStep, async c => c.json(await submitting(c, 'TWO_STEP', c.req.valid('json')), 200))
   app.openapi(submitJwt, async c => c.json(await submitting(c, 'JWT', c.req.valid('json')), 200))
   app.openapi(submitNothing, async c => c.json(await submitting(c, 'NONE', {}), 200))
-  // Kinds of the wire contract that are not here yet.
-  for (const path of ['/auth/tba', '/auth/bill', '/auth/signature', '/auth/aws-sigv4', '/auth/oauth-outbound'])
-    app.post(`${path}/:providerConfigKey`, async c => {
-      await callers.bySessionToken(sessionTokenIn(new URL(c.req.url).searchParams))
-      throw new Failure('not_implemented', { message: 'This version makes no connections of this kind.' })
-    })
-
   /** Ends in a page either way: somebody is looking at it. A failure of an attempt is told to whoever waits for its end, too. */
   async function asPage(
     render: () => Promise<Response>,
