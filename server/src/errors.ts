@@ -10,8 +10,6 @@ interface Details {
   payload?: unknown
   /** What the provider's error means and what to do, from the provider's own hooks. */
   explained?: ExplainedCause | undefined
-  /** Where the wire contract answers with this code and another status than elsewhere. */
-  status?: number
   /** Response headers that belong to the refusal, e.g. Retry-After. */
   headers?: Record<string, string>
   /** For the operator's log alone; it is not serialised. */
