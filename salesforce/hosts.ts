@@ -24,7 +24,9 @@ export interface SalesforceHost {
   prefix: string | undefined
 }
 
-export type ReadHost = { ok: true; host: SalesforceHost } | { ok: false; fault: string }
+/** `why` is for pages that say it in other languages. */
+export type ReadHost = { ok: true; host: SalesforceHost } | { ok: false; fault: string; why: Why }
+export type Why = 'empty' | 'malformed' | 'user' | 'instance' | 'site' | 'foreign'
 
 export interface ReadOptions {
   /** Also takes the names the simulator is reached at, *.salesforce.localhost. Never on a server other people use. */
@@ -87,10 +89,10 @@ const where = 'Setup → My Domain shows it; it ends in .my.salesforce.com.'
 
 export function readHost(pasted: string, options: ReadOptions = {}): ReadHost {
   const text = pasted.trim()
-  if (text === '') return refuse(`Give the address of your org. ${where}`)
+  if (text === '') return refuse(`Give the address of your org. ${where}`, 'empty')
   if (text.length > 2048) return refuse('This is too long to be an address.')
   if (/^[^/\s]+@[^/\s]+$/.test(text) && !text.includes('://'))
-    return refuse(`This is a user name. The address of your org is needed: ${where}`)
+    return refuse(`This is a user name. The address of your org is needed: ${where}`, 'user')
   if (/[\s\\<>"'`{}|^\u0000-\u001f\u007f]/.test(text)) return refuse(`This is not an address. ${where}`)
   const scheme = /^([a-z][a-z0-9+.-]*):\/\//i.exec(text)?.[1]?.toLowerCase()
   if (scheme && scheme !== 'https' && !(scheme === 'http' && options.localhost))
@@ -118,7 +120,7 @@ function readName(name: string, path: string, options: ReadOptions): ReadHost {
   }
   // A name cut off after the partition: acme--uat.sandbox.
   if (labels.length === 2 && Object.hasOwn(partitions, labels[1]!)) return org(families[0]!, labels)
-  return refuse(whyNot(host))
+  return whyNot(host)
 }
 
 function readIn(family: Family, host: string, path: string): ReadHost | undefined {
@@ -140,7 +142,7 @@ function readIn(family: Family, host: string, path: string): ReadHost | undefine
   return undefined
 }
 
-const refuse = (fault: string): ReadHost => ({ ok: false, fault })
+const refuse = (fault: string, why: Why = 'malformed'): ReadHost => ({ ok: false, fault, why })
 
 const generic = ({ cloud }: Family, host: string, kind: OrgKind): ReadHost => ({
   ok: true,
@@ -166,7 +168,7 @@ function org(family: Family, labels: string[], site?: { path: string }): ReadHos
   const partition =
     sandbox !== undefined && (word === undefined || isInstance) ? 'sandbox' : isInstance ? undefined : word
   if (/^(cs|na|eu|ap|um|usa|swe|deu|gbr|fra|ind|jpn|aus|can|bra)\d+s?$/.test(name) && word === undefined && !site)
-    return refuse(`${name.toUpperCase()} is the instance your org stands on, and it may move. ${where}`)
+    return refuse(`${name.toUpperCase()} is the instance your org stands on, and it may move. ${where}`, 'instance')
   const kind: OrgKind =
     sandbox !== undefined
       ? 'sandbox'
@@ -202,17 +204,20 @@ function prefixOf(path: string): string | undefined {
 }
 
 /** Why a host is none, for those people really paste; the rest is simply not Salesforce. */
-function whyNot(host: string): string {
-  if (host === 'welcome.salesforce.com') return `welcome.salesforce.com only finds orgs. ${where}`
+function whyNot(host: string): ReadHost {
+  if (host === 'welcome.salesforce.com') return refuse(`welcome.salesforce.com only finds orgs. ${where}`)
   if (/^[a-z]+\d+s?(\.lightning)?\.(salesforce|force)\.com$/.test(host))
-    return `This is the instance your org stands on, and it may move. ${where}`
+    return refuse(`This is the instance your org stands on, and it may move. ${where}`, 'instance')
   if (/\.my-(salesforce|lightning)\.com$/.test(host))
-    return 'Addresses below my-salesforce.com are taken only when the operator of this server names the host in FAIRLEAD_PROVIDERS.'
+    return refuse(
+      'Addresses below my-salesforce.com are taken only when the operator of this server names the host in FAIRLEAD_PROVIDERS.',
+      'foreign',
+    )
   if (/(^|\.)secure\.force\.com$|\.force\.com$|\.salesforce-sites\.com$|\.salesforce-experience\.com$/.test(host))
-    return `This is the address of a site, not of an org. ${where}`
+    return refuse(`This is the address of a site, not of an org. ${where}`, 'site')
   if (/(^|\.)(salesforce|force|cloudforce|salesforce-setup)\.com$/.test(host))
-    return `This belongs to Salesforce and is not the address of an org. ${where}`
-  return `${host} is not an address of Salesforce. ${where}`
+    return refuse(`This belongs to Salesforce and is not the address of an org. ${where}`)
+  return refuse(`${host} is not an address of Salesforce. ${where}`, 'foreign')
 }
 
 /** Which of Salesforce's two log-ins an org belongs to. Developer Edition and playgrounds log in where production does. */

@@ -1,4 +1,6 @@
 import { createRoute, z } from '@hono/zod-openapi'
+import { connectUISettings } from './connect-ui.ts'
+import { explainedCause } from './explained.ts'
 import {
   anyKeyWith,
   connectionId,
@@ -88,7 +90,41 @@ export const endUserView = z.object({
   organization: z.object({ id: z.string(), display_name: nullableString }).nullable(),
 })
 
-const themeColours = z.object({ primary: z.string() })
+const sessionView = z.object({
+  endUser: endUserView.nullable(),
+  connectUISettings,
+  allowed_integrations: z.array(z.string()).optional(),
+  integrations_config_defaults: z
+    .record(
+      z.string(),
+      z.object({
+        connection_config: z.record(z.string(), z.unknown()),
+        authorization_params: z.record(z.string(), z.string()),
+      }),
+    )
+    .optional(),
+  isReconnecting: z.literal(true).optional(),
+  overrides: overrides.optional(),
+  websocketsPath: z.string(),
+  // Ours.
+  allowed_origins: z.array(z.string()).openapi({ description: 'Who may frame the page; empty: anybody.' }),
+  callback_url: z.string(),
+  scopes: z.record(z.string(), z.array(z.string())).openapi({
+    description: 'By integration: what a sign-in will ask for.',
+  }),
+  reconnect: z
+    .object({
+      connection_id: z.string(),
+      account: z
+        .object({ label: z.string(), details: z.array(z.object({ label: z.string(), value: z.string() })) })
+        .nullable(),
+      known: z
+        .array(z.string())
+        .openapi({ description: 'Members of connection config that nobody is asked for again.' }),
+    })
+    .optional(),
+})
+export type ConnectSessionView = z.infer<typeof sessionView>
 
 export const getConnectSession = createRoute({
   method: 'get',
@@ -97,24 +133,7 @@ export const getConnectSession = createRoute({
   security: [connectSessionToken],
   request: { query: z.strictObject({}) },
   responses: {
-    200: json(
-      z.object({
-        data: z.object({
-          endUser: endUserView.nullable(),
-          connectUISettings: z.object({
-            theme: z.object({ light: themeColours, dark: themeColours }),
-            defaultTheme: z.enum(['light', 'dark', 'system']),
-            showWatermark: z.boolean(),
-          }),
-          allowed_integrations: z.array(z.string()).optional(),
-          integrations_config_defaults: z.record(z.string(), z.unknown()).optional(),
-          isReconnecting: z.literal(true).optional(),
-          overrides: z.record(z.string(), z.unknown()).optional(),
-          websocketsPath: z.string(),
-        }),
-      }),
-      'The session.',
-    ),
+    200: json(z.object({ data: sessionView }), 'The session.'),
     ...failing,
   },
 })
@@ -133,7 +152,13 @@ export const connectError = z
     type: z.string().openapi({ description: "The wire contract's `error_type`." }),
     code: z.string().openapi({ description: 'Ours, stable: see the page of errors.' }),
     description: z.string(),
-    cause: z.looseObject({ code: z.string() }).optional().openapi({ description: 'Why, where that is known better.' }),
+    provider_said: z.string().optional(),
+    expected: z
+      .record(z.string(), z.string())
+      .optional()
+      .openapi({ description: 'The account of the connection, when the sign-in was another.' }),
+    got: z.record(z.string(), z.string()).optional(),
+    cause: explainedCause.optional().openapi({ description: 'Why, where that is known better.' }),
   })
   .openapi('ConnectError')
 export type ConnectError = z.infer<typeof connectError>
@@ -170,7 +195,16 @@ export const listConnectResults = createRoute({
     ' under way is not listed. Name yours with a UUID of your own as `ws_client_id` when you begin it.',
   security: [connectSessionToken],
   request: { query: z.strictObject({}) },
-  responses: { 200: json(z.object({ data: z.array(connectResult) }), 'At most the last hundred.'), ...failing },
+  responses: {
+    200: json(
+      z.object({
+        data: z.array(connectResult),
+        under_way: z.array(z.string()).openapi({ description: 'Attempts that are at the provider and not back yet.' }),
+      }),
+      'At most the last hundred.',
+    ),
+    ...failing,
+  },
 })
 
 export const connectTelemetry = createRoute({

@@ -6,6 +6,7 @@
 export * from './activity.ts'
 export * from './audit.ts'
 export * from './connect-sessions.ts'
+export * from './connect-ui.ts'
 export * from './connections.ts'
 export * from './credentials.ts'
 export * from './doctor.ts'

@@ -1,5 +1,6 @@
 /** What an environment's owner decides. */
 import { createRoute, z } from '@hono/zod-openapi'
+import { connectUi, connectUiChange } from './connect-ui.ts'
 import { anyKeyWith, failing, json, jsonBody, webhookUrl } from './fields.ts'
 
 const loopback = new Set(['localhost', '127.0.0.1', '[::1]'])
@@ -56,6 +57,10 @@ const decided = {
   return_urls: list(returnUrl).openapi({
     description: 'Where the connect page may send the browser, compared exactly.',
   }),
+  connect_ui: connectUi.openapi({
+    description:
+      'How the connect page looks. A colour that could not be read is moved, as little as possible, until it can; the answer shows it.',
+  }),
   confirm_connections: z.boolean().openapi({
     description:
       'Whether the backend confirms each new connection before it can be used. Stored; this version asks for no confirmation.',
@@ -65,7 +70,7 @@ const decided = {
 const settings = z.strictObject(decided)
 export type Settings = z.infer<typeof settings>
 
-const settingsChange = settings.partial()
+const settingsChange = settings.partial().extend({ connect_ui: connectUiChange.optional() })
 export type SettingsChange = z.infer<typeof settingsChange>
 
 const signingKey = z.object({

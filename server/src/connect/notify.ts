@@ -69,11 +69,15 @@ const errorTypes: Partial<Record<ErrorCode, string>> = {
 }
 
 export function connectError(failure: Failure): ConnectError {
-  const { provider_said: said } = (failure.payload ?? {}) as { provider_said?: unknown }
+  const payload = (failure.payload ?? {}) as Pick<ConnectError, 'provider_said' | 'expected' | 'got'>
+  const { provider_said: said, expected, got } = payload
   return {
     type: errorTypes[failure.code] ?? 'unknown_err',
     code: failure.code,
-    description: typeof said === 'string' && said ? `${failure.message} The provider said: ${said}` : failure.message,
+    description: said ? `${failure.message} The provider said: ${said}` : failure.message,
+    ...(said && { provider_said: said }),
+    ...(expected && got && { expected, got }),
+    ...(failure.explained && { cause: failure.explained }),
   }
 }
 

@@ -1,13 +1,9 @@
-/** The pages an end user sees: where a sign-in begins and where it ends. Server-rendered, one language of their own: plain words. */
+/** The pages where a sign-in ends, server-rendered: they must work when nothing else does, and plain words are their one language. */
 import type { ErrorCode } from '@fairlead/contract'
 import type { Failure } from '../errors.ts'
 import { type Html, html, page } from '../http/page.ts'
-import type { Integration } from '../integration/store.ts'
-import type { ConnectionConfig } from '../provider/endpoint.ts'
-import type { Provider } from '../provider/schema.ts'
 import type { Connected } from './callback.ts'
 import { announce } from './notify.ts'
-import { describeAccount, givenFacts, type Target } from './reconnect.ts'
 
 /** Who hears of it besides the person who looks at it. */
 export interface Audience {
@@ -107,72 +103,3 @@ const sideBySide = (expected: Record<string, string>, got: Record<string, string
       label =>
         html`<tr><th>${label}</th><td><code>${expected[label] ?? '–'}</code></td><td><code>${got[label] ?? '–'}</code></td></tr>`,
     )}</table>`
-
-export interface Choice {
-  integration: Integration
-  provider: Provider
-}
-
-/** One button per integration. Nothing begins before a click: a link opened by a mail scanner does nothing. */
-export function choosePage(choices: Choice[], token: string, who: string | undefined): Response {
-  return page({
-    title: 'Connect an account',
-    status: 200,
-    formAction: formActionOf(choices),
-    body: html`
-      <h1>Connect an account</h1>
-      <p>${who ? `You are connecting as ${who}. ` : ''}You sign in at the provider; your password is never seen here. Access lasts until
-        you or the product you came from end it.</p>
-      ${choices.length === 0 ? html`<p>There is nothing to connect yet. The product you came from has to set up an integration first.</p>` : html``}
-      ${choices.map(choice => choiceForm(choice, token))}`,
-  })
-}
-
-/** The form is redirected to the provider, and browsers hold form-action against redirects too. */
-const formActionOf = (choices: Choice[]): string =>
-  ["'self'", 'https:', ...new Set(choices.flatMap(choice => plainOrigins(choice.provider)))].join(' ')
-
-/** Names the account it expects: another one will be refused. */
-export function reconnectPage(choice: Choice, target: Target, token: string, who: string | undefined): Response {
-  const { integration, provider } = choice
-  const name = integration.displayName ?? provider.display_name
-  const account = describeAccount(provider, target.config)
-  return page({
-    title: `Reconnect ${name}`,
-    status: 200,
-    formAction: formActionOf([choice]),
-    body: html`
-      <h1>Reconnect ${name}</h1>
-      <p>${who ? `You are reconnecting as ${who}. ` : ''}Sign in at the provider as this account; another one is refused, and nothing else changes.</p>
-      <table>
-        ${account.map(([label, value]) => html`<tr><th>${label}</th><td><code>${value}</code></td></tr>`)}
-        <tr><th>Connection</th><td><code>${target.connection.connectionId}</code></td></tr>
-      </table>
-      ${choiceForm(choice, token, { verb: 'Reconnect', known: givenFacts(provider, target.config) })}`,
-  })
-}
-
-function choiceForm(
-  { integration, provider }: Choice,
-  token: string,
-  { verb, known }: { verb: string; known: ConnectionConfig } = { verb: 'Connect', known: {} },
-): Html {
-  const fields = Object.entries(provider.connection_config ?? {})
-    .filter(([, field]) => !field.automated && !field.hidden)
-    .sort(([, a], [, b]) => (a.order ?? 0) - (b.order ?? 0))
-  return html`
-    <form method="get" action="/oauth/connect/${encodeURIComponent(integration.key)}" autocomplete="off">
-      <input type="hidden" name="connect_session_token" value="${token}">
-      ${fields.map(
-        ([name, field]) => html`
-        <label>${field.title ?? name}${field.optional ? ' (if you know it)' : ''}
-          <input name="params[${name}]" placeholder="${field.example ?? ''}" value="${typeof known[name] === 'string' ? known[name] : ''}" ${field.optional ? html`` : html`required`}></label>
-        ${field.description ? html`<p class="soft">${field.description}</p>` : html``}`,
-      )}
-      <button>${verb} ${integration.displayName ?? provider.display_name}</button>
-    </form>`
-}
-
-/** Origins of a provider's authorization page that are not https: local work against a simulator. */
-const plainOrigins = (provider: Provider): string[] =>
-  [...(provider.authorization_url ?? '').matchAll(/http:\/\/[^/\s$]+/g)].map(match => match[0])

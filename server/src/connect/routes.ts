@@ -3,7 +3,9 @@
  * POST /connect/sessions, POST /connect/sessions/reconnect, GET|DELETE /connect/session, GET /connect/session/results, GET /connect/ (the hosted page), GET /oauth/connect/:key, GET /oauth/callback.
  * It hands the finished account to `credential/` and `connection/` in one transaction and never hears of it again.
  */
+import { fileURLToPath } from 'node:url'
 import {
+  type ConnectUi,
   connectTelemetry,
   createConnectSession,
   createReconnectSession,
@@ -19,21 +21,23 @@ import {
 } from '@fairlead/contract'
 import type { Context } from 'hono'
 import { type Callers, environmentCaller, sessionCaller } from '../account/caller.ts'
+import { framingOrigins, readSettings } from '../account/settings/store.ts'
 import { endUserOf } from '../connection/routes.ts'
 import type { Kind } from '../credential/kinds/kind.ts'
 import { Failure } from '../errors.ts'
 import { api, asFailure, errorHeader, type Guard } from '../http/api.ts'
-import { listIntegrations } from '../integration/store.ts'
+import { builtPage } from '../http/static.ts'
+import { type Integration, listIntegrations } from '../integration/store.ts'
 import type { Secret } from '../lib/secret.ts'
 import { isoZulu, minutes } from '../lib/time.ts'
 import { forgetBrowser } from './browser.ts'
 import { attemptOf, finishOAuth, stateOf, takeBack } from './callback.ts'
 import { type Attempt, type Channel, tellFailure } from './notify.ts'
-import { type Audience, choosePage, connectedPage, failedPage, nobody, reconnectPage } from './page.ts'
-import { targetOf } from './reconnect.ts'
+import { type Audience, connectedPage, failedPage, nobody } from './page.ts'
+import { accountView, givenFacts, type Target, targetOf } from './reconnect.ts'
 import { openReconnectSession, openSession } from './session.ts'
-import { readStartQuery, startOAuth } from './start.ts'
-import { expireHandshakes, listResults, loadSession, removeSession } from './store.ts'
+import { readStartQuery, requestedScopes, startOAuth } from './start.ts'
+import { attemptsUnderWay, expireHandshakes, listResults, loadSession, removeSession } from './store.ts'
 import { type SubmitDeps, submit } from './submit.ts'
 
 interface Deps extends SubmitDeps {
@@ -42,16 +46,21 @@ interface Deps extends SubmitDeps {
   channel: Channel
 }
 
-/** What any page of ours says of itself until an environment has settings of its own. */
-const connectUISettings = {
-  theme: { light: { primary: '#0b6b75' }, dark: { primary: '#56c2cc' } },
-  defaultTheme: 'system' as const,
+/** The looks as the page's own contract spells them. */
+const looksView = (looks: ConnectUi) => ({
+  theme: { light: { primary: looks.primary_light }, dark: { primary: looks.primary_dark } },
+  defaultTheme: looks.default_theme,
   showWatermark: false,
-}
+  productName: looks.product_name,
+  logo: looks.logo,
+  radius: looks.radius,
+  font: looks.font,
+})
 
 export function connectRoutes(deps: Deps) {
   const { callers, guard, url } = deps
   const app = api()
+  const ui = builtPage(fileURLToPath(new URL('../../../connect-ui/dist/', import.meta.url)))
 
   const sessionView = ({ token, expiresAt }: { token: Secret; expiresAt: Date }) => ({
     token: token.reveal(),
@@ -73,21 +82,33 @@ export function connectRoutes(deps: Deps) {
     const session = await loadSession(deps, sessionCaller(c.get('caller')).sessionId)
     if (!session) throw new Failure('unknown_connect_session_token')
     const target = await targetOf(deps.db, session)
+    const settings = await readSettings(deps.db, session.environmentId)
     const defaults = Object.entries(session.integrationDefaults).map(([key, value]) => [
       key,
       { connection_config: value.connection_config ?? {}, authorization_params: value.authorization_params ?? {} },
     ])
+    const integrations = await listIntegrations(deps, session.environmentId)
+    const scopes = integrations
+      .filter(({ key }) => session.allowedIntegrations.length === 0 || session.allowedIntegrations.includes(key))
+      .flatMap(integration => {
+        const provider = deps.catalogue.get(integration.provider)
+        const given = session.integrationDefaults[integration.key] ?? {}
+        return provider ? [[integration.key, requestedScopes(provider, integration, given)] as const] : []
+      })
     const data = {
       endUser: endUserOf(
         session.endUser ?? target?.connection.endUser ?? null,
         session.organization ?? target?.connection.organization ?? null,
       ),
-      connectUISettings,
+      connectUISettings: looksView(settings.connect_ui),
       ...(session.allowedIntegrations.length > 0 && { allowed_integrations: session.allowedIntegrations }),
       ...(defaults.length > 0 && { integrations_config_defaults: Object.fromEntries(defaults) }),
-      ...(target && { isReconnecting: true as const }),
-      ...(Object.keys(session.overrides).length > 0 && { overrides: session.overrides as Record<string, string> }),
+      ...(target && { isReconnecting: true as const, reconnect: expectedOf(target, integrations) }),
+      ...(Object.keys(session.overrides).length > 0 && { overrides: session.overrides }),
       websocketsPath: '/',
+      allowed_origins: settings.allowed_origins,
+      callback_url: `${url}/oauth/callback`,
+      scopes: Object.fromEntries(scopes),
     }
     return c.json({ data }, 200)
   })
@@ -112,6 +133,7 @@ export function connectRoutes(deps: Deps) {
     const { sessionId } = sessionCaller(c.get('caller'))
     await expireHandshakes(deps, sessionId)
     const results = await listResults(deps.db, sessionId)
+    const underWay = await attemptsUnderWay(deps.db, sessionId)
     const data = results.map(result => ({
       attempt: result.attempt,
       provider_config_key: result.integrationKey,
@@ -123,31 +145,39 @@ export function connectRoutes(deps: Deps) {
       error: result.error,
       at: isoZulu(result.at),
     }))
-    return c.json({ data }, 200)
+    return c.json({ data, under_way: underWay }, 200)
   })
 
   app.get('/connect', c => c.redirect(`/connect/${new URL(c.req.url).search}`, 308))
   app.get('/connect/', async c => {
     const elsewhere = sameLoopback(c.req.url, url)
     if (elsewhere) return c.redirect(elsewhere, 302)
-    return asPage(async () => {
-      const token = c.req.query('session_token') ?? ''
-      const caller = await callers.bySessionToken(token)
-      const session = await loadSession(deps, caller.sessionId)
-      if (!session) throw new Failure('unknown_connect_session_token')
-      const target = await targetOf(deps.db, session)
-      const choices = (await listIntegrations(deps, caller.environment.id))
-        .filter(({ key }) => caller.allowedIntegrations.length === 0 || caller.allowedIntegrations.includes(key))
-        .flatMap(integration => {
-          const provider = deps.catalogue.get(integration.provider)
-          return provider ? [{ integration, provider }] : []
-        })
-      const endUser = session.endUser ?? target?.connection.endUser
-      const who = endUser?.display_name ?? endUser?.email
-      const [choice] = choices
-      return target && choice ? reconnectPage(choice, target, token, who) : choosePage(choices, token, who)
-    })
+    return ui.html(c, await ancestorsOf(c.req.query('session_token'), c.req.query('preview') !== undefined))
   })
+  app.get('/connect/assets/:name', c => ui.asset(c, c.req.param('name')))
+
+  /** The account a reconnect is for, and what nobody is asked again. */
+  function expectedOf({ connection, config }: Target, integrations: Integration[]) {
+    const integration = integrations.find(({ id }) => id === connection.integrationId)
+    const provider = integration && deps.catalogue.get(integration.provider)
+    return {
+      connection_id: connection.connectionId,
+      account: provider ? accountView(provider, config) : null,
+      known: provider ? Object.keys(givenFacts(provider, config)) : [],
+    }
+  }
+
+  /**
+   * Who may frame the page (security checklist UI4). A link names its session, and with that whose origins count: none, unless the
+   * environment lists some. Without one the token comes from the framing page itself; whether that may have it is looked at where its
+   * origin is known for certain, in the page, before anything is shown.
+   */
+  async function ancestorsOf(token: string | undefined, isPreview: boolean): Promise<string[]> {
+    if (isPreview) return ["'self'"]
+    if (token === undefined) return framingOrigins(deps.db)
+    const session = await callers.bySessionToken(token).catch(() => undefined)
+    return session ? (await readSettings(deps.db, session.environment.id)).allowed_origins : []
+  }
 
   app.get('/oauth/connect/:key', async c => {
     const elsewhere = sameLoopback(c.req.url, url)

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import {
   type ConnectAccount,
   type ConnectError,
+  type ConnectSessionView,
   type EndUser,
   errors,
   type IntegrationDefaults,
@@ -30,7 +31,7 @@ export interface Session {
   organization: Organization | null
   allowedIntegrations: string[]
   integrationDefaults: Record<string, IntegrationDefaults>
-  overrides: Record<string, unknown>
+  overrides: ConnectSessionView['overrides'] & object
   tags: Record<string, string>
   /** In a session that reconnects, null leaves the connection's as it is and an empty one clears it. */
   webhookUrlOverride: string | null
@@ -86,7 +87,7 @@ interface SessionRow {
   organization: Organization | null
   allowed_integrations: string[]
   integration_defaults: Record<string, IntegrationDefaults>
-  overrides: Record<string, unknown>
+  overrides: ConnectSessionView['overrides'] & object
   tags: Record<string, string>
   webhook_url_override: string | null
   reconnects: number | null
@@ -159,6 +160,14 @@ export async function addHandshake({ db, vault }: StoreDeps, state: string, hand
 
 export interface TakenHandshake extends Handshake {
   integrationKey: string
+}
+
+/** Sign-ins of this session that are at the provider: named by whoever began them, and not back yet. */
+export const attemptsUnderWay = async (db: Db, sessionId: number): Promise<string[]> => {
+  const rows = await db.query<{ attempt: string }>(sql`
+    select attempt from handshake
+    where connect_session_id = ${sessionId} and attempt is not null and expires_at > clock_timestamp()`)
+  return rows.map(({ attempt }) => attempt)
 }
 
 /** One DELETE … RETURNING: of two callbacks with one state, exactly one gets it, and a code is presented once. */

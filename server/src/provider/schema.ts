@@ -50,7 +50,10 @@ const formField = z.strictObject({
   automated: z.boolean().optional(),
   enum: z.array(z.string()).optional(),
   warnings: z.unknown().optional(),
-  visible_when: z.unknown().optional(),
+  /** Names of other fields with the value, or the values, they must have for this one to be asked. */
+  visible_when: z.record(z.string(), z.union([z.string(), texts])).optional(),
+  /** Ours. A form of its own in the connect page, by name; one it does not know is a text field. */
+  widget: text.optional(),
 })
 export type FormField = z.infer<typeof formField>
 
@@ -266,6 +269,8 @@ export const providerDefinition = z.strictObject({
   revokes: z.enum(['grant', 'user_and_app']).optional(),
   /** The facts of an account that together say whose it is. Only facts the provider itself tells. */
   identity: texts.optional(),
+  /** What a scope allows, in plain words that finish "The product will be able to: …"; one text, or one by language. */
+  scope_descriptions: z.record(z.string(), z.union([text, z.record(z.string(), text)])).optional(),
   /** Said when a reconnect finds another account at the same address. */
   account_replaced: text.optional(),
   /** So many grants of one account one OAuth client may have; one more silently ends the oldest. */

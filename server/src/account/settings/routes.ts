@@ -7,6 +7,7 @@ import type { Secret } from '../../lib/secret.ts'
 import { isoZulu } from '../../lib/time.ts'
 import type { Db, Egress, Vault } from '../../seams.ts'
 import { actorOf, environmentCaller } from '../caller.ts'
+import { readable } from './contrast.ts'
 import { addFirstSigningKey, listSigningKeys, readSettings, replaceSigningKey, writeSettings } from './store.ts'
 import { acceptableWebhookUrl } from './webhook-url.ts'
 
@@ -46,6 +47,14 @@ export function settingsRoutes(deps: Deps) {
     const change: SettingsChange = { ...c.req.valid('json') }
     for (const name of ['webhook_url', 'webhook_url_secondary'] as const)
       if (change[name]) change[name] = acceptableWebhookUrl(egress, change[name], name)
+    if (change.connect_ui) {
+      const { primary_light: light, primary_dark: dark } = change.connect_ui
+      change.connect_ui = {
+        ...change.connect_ui,
+        ...(light && { primary_light: readable(light, 'light') }),
+        ...(dark && { primary_dark: readable(dark, 'dark') }),
+      }
+    }
     const after = await writeSettings(db, environment.id, change, tx =>
       audit(tx, actorOf(c), {
         environmentId: environment.id,

@@ -21,7 +21,9 @@ create table environment (
   on_connection_lifecycle boolean not null default true,
   allowed_origins text[] not null default '{}',
   return_urls text[] not null default '{}',
-  confirm_connections boolean not null default false
+  confirm_connections boolean not null default false,
+  -- what of its connect page's looks differs from ours
+  connect_ui jsonb not null default '{}'
 );
 
 -- What sealed values are sealed with, itself wrapped by a key-encryption key that is not in the database. Each sealed column has a
