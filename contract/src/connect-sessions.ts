@@ -63,7 +63,14 @@ export const createConnectSession = createRoute({
   path: '/connect/sessions',
   summary: 'Opens a connect session for one end user',
   security: anyKeyWith('environment:connect_sessions:write'),
-  request: { query: z.strictObject({}), body: jsonBody(connectSessionRequest) },
+  request: {
+    query: z.strictObject({}),
+    body: jsonBody(connectSessionRequest, {
+      end_user: { id: 'ada', email: 'ada@acme.com', display_name: 'Ada of Acme' },
+      organization: { id: 'acme', display_name: 'Acme' },
+      allowed_integrations: ['crm'],
+    }),
+  },
   responses: { 201: opened, ...failing },
 })
 
@@ -76,7 +83,13 @@ export const createReconnectSession = createRoute({
     ' `end_user`, `organization`, `tags` and `webhook_url_override` replace those of the connection when the sign-in succeeds;' +
     ' what is left out stays.',
   security: anyKeyWith('environment:connect_sessions:write'),
-  request: { query: z.strictObject({}), body: jsonBody(reconnectSessionRequest) },
+  request: {
+    query: z.strictObject({}),
+    body: jsonBody(reconnectSessionRequest, {
+      connection_id: 'b4a2d4a0-6a5c-4c8e-9d63-0f8f3c1b9a11',
+      integration_id: 'crm',
+    }),
+  },
   responses: { 201: opened, ...failing },
 })
 
@@ -236,6 +249,7 @@ export const connectTelemetry = createRoute({
         timestamp: z.coerce.date(),
         dimensions: z.strictObject({ integration: z.string().max(255).optional() }).optional(),
       }),
+      { token: `nango_connect_session_${'0'.repeat(64)}`, event: 'open', timestamp: '2026-11-22T08:00:00Z' },
     ),
   },
   responses: { 204: { description: 'Noted.' }, ...failing },

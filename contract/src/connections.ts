@@ -201,6 +201,7 @@ export const patchConnection = createRoute({
         tags: tags.optional(),
         webhook_url_override: webhookUrlOverride.optional(),
       }),
+      { tags: { plan: 'gold' } },
     ),
   },
   responses: { 200: success, ...failing },
@@ -212,6 +213,11 @@ const metadataChange = z.strictObject({
   provider_config_key: integrationKey,
   metadata,
 })
+const metadataExample = {
+  connection_id: 'b4a2d4a0-6a5c-4c8e-9d63-0f8f3c1b9a11',
+  provider_config_key: 'crm',
+  metadata: { plan: 'gold' },
+}
 const metadataEcho = json(metadataChange, 'What was sent.')
 
 export const setMetadata = createRoute({
@@ -219,7 +225,7 @@ export const setMetadata = createRoute({
   path: '/connections/metadata',
   summary: 'Replaces the metadata of one connection or of several: of all of them, or of none',
   security: anyKeyWith(scope('update')),
-  request: { query: z.strictObject({}), body: jsonBody(metadataChange) },
+  request: { query: z.strictObject({}), body: jsonBody(metadataChange, metadataExample) },
   responses: { 201: metadataEcho, ...failing },
 })
 
@@ -228,7 +234,7 @@ export const updateMetadata = createRoute({
   path: '/connections/metadata',
   summary: 'Lays members over the metadata of one connection or of several: of all of them, or of none',
   security: anyKeyWith(scope('update')),
-  request: { query: z.strictObject({}), body: jsonBody(metadataChange) },
+  request: { query: z.strictObject({}), body: jsonBody(metadataChange, metadataExample) },
   responses: { 200: metadataEcho, ...failing },
 })
 
@@ -239,7 +245,7 @@ const olderMetadata = {
   request: {
     params: z.object({ connectionId }),
     headers: z.object({ 'provider-config-key': integrationKey }),
-    body: jsonBody(metadata),
+    body: jsonBody(metadata, metadataExample.metadata),
   },
 }
 

@@ -71,7 +71,10 @@ export const createEnvironment = createRoute({
   path: '/environments',
   summary: 'Makes an environment; it has no API key yet',
   security: anyKeyWith('account:environments:create'),
-  request: { query: z.strictObject({}), body: jsonBody(z.strictObject({ name: environmentName })) },
+  request: {
+    query: z.strictObject({}),
+    body: jsonBody(z.strictObject({ name: environmentName }), { name: 'staging' }),
+  },
   responses: { 200: json(z.object({ data: environment }), 'The environment.'), ...failing },
 })
 
@@ -86,7 +89,7 @@ export const deleteEnvironment = createRoute({
   responses: { 204: { description: 'Deleted.' }, ...failing },
 })
 
-const apiKey = z
+export const apiKey = z
   .object({
     id: z.number(),
     display_name: z.string(),
@@ -123,6 +126,7 @@ export const createApiKey = createRoute({
         scopes: z.array(scope).min(1).max(50).optional().openapi({ description: 'Ours. `environment:*` unless said.' }),
         expires_at: z.iso.datetime({ offset: true }).optional().openapi({ description: 'Ours. Never, unless said.' }),
       }),
+      { display_name: 'nightly export', scopes: ['environment:connections:list', 'environment:proxy'] },
     ),
   },
   responses: { 200: json(z.object({ data: apiKey.extend({ secret: z.string() }) }), 'The key.'), ...failing },
@@ -140,6 +144,7 @@ export const deleteApiKey = createRoute({
         environment_id: z.number().int().min(1).max(2_147_483_647).optional(),
         key_id: z.number().int().min(1),
       }),
+      { key_id: 7 },
     ),
   },
   responses: { 200: json(z.object({ success: z.literal(true) }), 'Ended.'), ...failing },

@@ -107,7 +107,11 @@ export const createIntegration = createRoute({
   summary: 'Registers a provider with your OAuth client',
   security: anyKeyWith(scope('create')),
   request: {
-    body: jsonBody(newIntegration),
+    body: jsonBody(newIntegration, {
+      provider: 'some-crm',
+      unique_key: 'crm',
+      credentials: { type: 'OAUTH2', client_id: 'your-client-id', client_secret: 'your-client-secret', scopes: 'api' },
+    }),
   },
   responses: { 200: json(z.object({ data: integration }), 'The integration.'), ...failing },
 })
@@ -133,7 +137,7 @@ export const updateIntegration = createRoute({
   security: anyKeyWith(scope('update')),
   request: {
     params: uniqueKeyParam,
-    body: jsonBody(integrationChange),
+    body: jsonBody(integrationChange, { display_name: 'CRM' }),
   },
   responses: { 200: json(z.object({ data: integration }), 'The integration.'), ...failing },
 })

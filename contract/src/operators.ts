@@ -45,6 +45,22 @@ export type OperatorStanding = z.infer<typeof standing>
 const signedIn: Record<string, string[]>[] = [{ operator: [] }]
 const owners: Record<string, string[]>[] = [{ operator: ['owner'] }]
 
+const exampleOf = <Body extends z.ZodObject>({ shape }: Body): z.input<Body> => {
+  const examples: Record<string, string> = {
+    email: 'ada@acme.com',
+    name: 'Ada',
+    password: 'correct horse battery',
+    current: 'battery horse correct',
+    code: '123456',
+    link: 'E6Tz1QnJqUe3kPZ5xw0yVb8mGd2rHcA7sLfNoKi4tWB',
+    role: 'viewer',
+  }
+  // Named as they are here, and a test parses each.
+  return Object.fromEntries(Object.keys(shape).map(name => [name, examples[name]])) as z.input<Body>
+}
+
+const bodyOf = <Body extends z.ZodObject>(body: Body) => jsonBody(body, exampleOf(body))
+
 const post = <Path extends string, Body extends z.ZodObject>(
   path: Path,
   summary: string,
@@ -55,7 +71,7 @@ const post = <Path extends string, Body extends z.ZodObject>(
   path,
   summary,
   security,
-  request: { body: jsonBody(body) },
+  request: { body: bodyOf(body) },
   responses: { 200: json(standing, 'How this browser stands now.'), ...failing },
 })
 
@@ -112,7 +128,7 @@ export const beginTwoFactor = createRoute({
   path: '/operator/two-factor',
   summary: 'A new key for an authenticator app (RFC 6238); it counts once a code of it was sent',
   security: signedIn,
-  request: { body: jsonBody(z.strictObject({ password: given })) },
+  request: { body: bodyOf(z.strictObject({ password: given })) },
   responses: { 200: json(z.object({ secret: z.string(), uri: z.string() }), 'Shown now and never again.'), ...failing },
 })
 
@@ -139,7 +155,7 @@ export const inviteOperator = createRoute({
   path: '/operators',
   summary: 'Makes an invitation link',
   security: owners,
-  request: { body: jsonBody(z.strictObject({ email, role })) },
+  request: { body: bodyOf(z.strictObject({ email, role })) },
   responses: { 200: madeLink, ...failing },
 })
 
@@ -150,7 +166,7 @@ export const changeOperator = createRoute({
   path: '/operators/{id}',
   summary: 'Gives an operator another role',
   security: owners,
-  request: { params: operatorId, body: jsonBody(z.strictObject({ role })) },
+  request: { params: operatorId, body: bodyOf(z.strictObject({ role })) },
   responses: { 200: json(operator, 'The operator.'), ...failing },
 })
 

@@ -104,7 +104,7 @@ export const changeSettings = createRoute({
   summary: 'Changes what is named; the rest stays',
   description: 'Null takes a webhook URL away. The first one makes a signing key, which this answer shows.',
   security: anyKeyWith('environment:settings:update'),
-  request: { query: z.strictObject({}), body: jsonBody(settingsChange) },
+  request: { query: z.strictObject({}), body: jsonBody(settingsChange, { webhook_url: 'https://app.acme.com/hooks' }) },
   responses: { 200: json(settingsView, 'The settings as they are now.'), ...failing },
 })
 
@@ -119,6 +119,7 @@ export const rotateSigningKey = createRoute({
       required: false,
       content: {
         'application/json': {
+          example: { overlap_hours: 24 },
           schema: z.strictObject({
             overlap_hours: z
               .number()

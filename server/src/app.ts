@@ -7,6 +7,7 @@ import { mkdir } from 'node:fs/promises'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
+import { getHealth, getReady } from '@fairlead/contract'
 import { getRequestListener } from '@hono/node-server'
 import { type Callers, createCallers, secured } from './account/caller.ts'
 import { egressRoutes } from './account/egress.ts'
@@ -56,6 +57,7 @@ import { dashboardRoutes } from './dashboard/routes.ts'
 import { startEmbedded } from './db/embedded.ts'
 import { migrate, migrationsFolder } from './db/migrate.ts'
 import { type Address, type DirectPool, type OpenDb, openDb, openDirectPool } from './db/open.ts'
+import { openApi } from './docs/openapi.ts'
 import { docsRoutes } from './docs/routes.ts'
 import { Failure } from './errors.ts'
 import { absentRoutes } from './http/absent.ts'
@@ -243,12 +245,12 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     routes.onError(onError(log))
     routes.notFound(onNotFound)
     routes.use(openToPages, jsonOnly, limitBody)
-    routes.get('/health', c => c.json({ result: 'ok' }))
+    routes.openapi(getHealth, c => c.json({ result: 'ok' as const }, 200))
     let stopping = false
-    routes.get('/ready', async c => {
+    routes.openapi(getReady, async c => {
       if (stopping) throw new Failure('not_ready', { message: 'This server is shutting down.' })
       await database.ping()
-      return c.json({ result: 'ok' })
+      return c.json({ result: 'ok' as const }, 200)
     })
     routes.get('/metrics', async c =>
       c.text(await observed.text(), 200, { 'Content-Type': 'text/plain; version=0.0.4' }),
@@ -267,11 +269,9 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     routes.route('/', activityRoutes(shared))
     routes.route('/', webhookRoutes({ ...shared, deliveries }))
     routes.route('/', dashboardRoutes())
-    routes.route('/', docsRoutes(shared))
+    const document = () => openApi(routes, config.url, version)
+    routes.route('/', docsRoutes({ ...shared, document }))
     routes.route('/', absentRoutes())
-    routes.doc31('/openapi.json', { openapi: '3.1.0', info: { title: 'Fairlead', version } })
-    routes.openAPIRegistry.registerComponent('securitySchemes', 'apiKey', { type: 'http', scheme: 'bearer' })
-    routes.openAPIRegistry.registerComponent('securitySchemes', 'connectSession', { type: 'http', scheme: 'bearer' })
 
     const proxy = createProxy(shared)
     const listener = getRequestListener(routes.fetch)

@@ -1,5 +1,5 @@
 /**
- * The documentation. This room owns /docs/ and GET /providers/:provider/guide: Markdown from `docs/`, rendered with this server's own URLs filled in.
+ * The documentation. This room owns /docs/, /openapi.json and GET /providers/:provider/guide: Markdown from `docs/`, rendered with this server's own URLs filled in.
  * `{{url}}` in a page is where this server is reached, `{{errors}}` the table of every error code,
  * `{{states}}`, `{{causes}}` and `{{warnings}}` those of a connection's states, of their causes and of its warnings,
  * `{{webhook_events}}` that of what webhooks tell.
@@ -13,9 +13,12 @@ import { Html, html, page } from '../http/page.ts'
 import type { Catalogue } from '../provider/catalogue.ts'
 import { guideMarkdown, guideOf } from './guide.ts'
 import { markdown } from './markdown.ts'
+import type { Document } from './openapi.ts'
+import { referencePage } from './reference.ts'
 
 interface Deps {
   catalogue: Catalogue
+  document: () => Document
   guard: Guard
   url: string
 }
@@ -41,7 +44,7 @@ const eventTable = [
   }),
 ].join('\n')
 
-export function docsRoutes({ catalogue, guard, url }: Deps) {
+export function docsRoutes({ catalogue, document, guard, url }: Deps) {
   const app = api()
 
   const guideFor = (name: string) => {
@@ -52,9 +55,11 @@ export function docsRoutes({ catalogue, guard, url }: Deps) {
 
   app.openapi(guard(getGuide), async c => c.json({ data: await guideFor(c.req.valid('param').provider) }, 200))
 
+  app.get('/openapi.json', c => c.json(document()))
   app.get('/docs/providers/:name', async c => shown(guideMarkdown(await guideFor(c.req.param('name'))), 'provider'))
   app.get('/docs', c => c.redirect('/docs/', 308))
   app.get('/docs/', () => show('index'))
+  app.get('/docs/api', () => framed('API reference', referencePage(document())))
   app.get('/docs/:name', c => show(c.req.param('name')))
 
   async function show(name: string): Promise<Response> {
@@ -74,8 +79,12 @@ export function docsRoutes({ catalogue, guard, url }: Deps) {
   async function shown(source: string, name: string): Promise<Response> {
     const body = new Html((await markdown())(source))
     const title = /^# (.+)$/m.exec(source)?.[1] ?? name
-    const nav = name === 'index' ? html`` : html`<p class="soft"><a href="/docs/">Documentation</a></p>`
-    return page({ title: `${title} · Fairlead`, status: 200, body: html`${nav}${body}` }, 'doc')
+    return name === 'index' ? framed(title, body, html``) : framed(title, body)
   }
+
+  const back = html`<p class="soft"><a href="/docs/">Documentation</a></p>`
+  const framed = (title: string, body: Html, nav = back): Response =>
+    page({ title: `${title} · Fairlead`, status: 200, body: html`${nav}${body}` }, 'doc')
+
   return app
 }

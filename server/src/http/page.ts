@@ -67,6 +67,7 @@ a{color:var(--accent);text-underline-offset:2px}
 code,pre,.mono{font-family:var(--mono);font-size:.9em}
 code{background:var(--sunken);padding:1px 5px;border-radius:4px;overflow-wrap:anywhere}
 pre{background:var(--sunken);padding:var(--space-4);border-radius:var(--radius-card);overflow:auto;font-size:13px;line-height:20px}pre code{padding:0;background:none}
+h1,h2,h3,li,td{overflow-wrap:anywhere}
 table{width:100%;margin-bottom:var(--space-4);border-collapse:collapse;font:var(--type-table)}th,td{text-align:start;padding:var(--space-2);border-bottom:1px solid var(--line);vertical-align:top}th{color:var(--soft);font-weight:600}
 label{display:block;font:var(--type-body);margin-bottom:var(--space-1)}
 form+form{margin-top:var(--space-5);padding-top:var(--space-5);border-top:1px solid var(--line)}
