@@ -2,11 +2,13 @@
  * What only Salesforce needs, for its every definition. This one is production's, which is also that of Developer Edition and of
  * playgrounds: everything that logs in at login.salesforce.com.
  */
+
+import { loginOfIdentity, organizationQuery, readOrganization, readVersions } from '../salesforce/account.ts'
 import { appFaults, appProject, rangesIn } from '../salesforce/app-project.ts'
 import { explain } from '../salesforce/errors.ts'
 import { loginOf, readHost } from '../salesforce/hosts.ts'
 import { zip } from '../salesforce/zip.ts'
-import type { Facts, Hooks } from '../server/src/provider/hooks.ts'
+import type { Elsewhere, Facts, Hooks } from '../server/src/provider/hooks.ts'
 import type { Provider } from '../server/src/provider/schema.ts'
 
 /** Which log-in a definition is for; undefined: whichever its account has. */
@@ -37,8 +39,30 @@ export const appProjectHook: NonNullable<Hooks['appProject']> = ({ callback, ref
   return faults.length > 0 ? { faults } : { archive: zip(appProject(app)) }
 }
 
+/**
+ * A sandbox's user names are those of production and the sandbox's name behind them. Only where the production name is known can one tell:
+ * any user name may end in anything.
+ */
+const sideOfUsername = (username: string | undefined, email: string | undefined): Login =>
+  username && email && username.toLowerCase().startsWith(`${email.toLowerCase()}.`) ? 'sandbox' : undefined
+
+const elsewhere = (at: 'production' | 'sandbox', config: Facts): Elsewhere => {
+  const address = addressOf(config)
+  const read = address === undefined ? undefined : readHost(new URL(address).hostname, { localhost: true })
+  const error = at === 'sandbox' ? 'sandbox_on_production' : 'production_on_sandbox'
+  const context = { login: at, org: address, callback: '', exits: [] }
+  return {
+    serves: serving(at),
+    cause: explain({ where: 'reconnect', error, description: '' }, context),
+    // The same org again, at its own address.
+    params: read?.ok && !read.host.generic && !read.host.site ? { hostname: read.host.host } : {},
+  }
+}
+
+const serving = (at: 'production' | 'sandbox'): string => `salesforce ${at}`
+
 export const salesforceHooks = (login: Login): Hooks => ({
-  ...(login && { serves: `salesforce ${login}` }),
+  ...(login && { serves: serving(login) }),
 
   readFact(provider, name, typed) {
     if (name !== 'hostname') return undefined
@@ -47,6 +71,31 @@ export const salesforceHooks = (login: Login): Hooks => ({
   },
 
   appProject: appProjectHook,
+
+  beforeSignIn({ config, loginHint, email }) {
+    if (!login) return undefined
+    const host = text(config.hostname)
+    const at = host === undefined ? sideOfUsername(loginHint, email) : loginAt(`https://${host}`)
+    return at && at !== login ? elsewhere(at, config) : undefined
+  },
+
+  async checkAccount({ config, told, api }) {
+    const versions = await api('/services/data')
+    const version = versions?.status === 200 ? readVersions(versions.body)[0] : undefined
+    const asked = version && (await api(`/services/data/v${version}/query?q=${encodeURIComponent(organizationQuery)}`))
+    const organization = asked && asked.status === 200 ? readOrganization(asked.body) : undefined
+    const at = organization
+      ? loginOf(organization.kind)
+      : (loginOfIdentity(told.id) ?? loginAt(text(config.instance_url)))
+    if (login && at && at !== login) return { kind: 'elsewhere', elsewhere: elsewhere(at, config) }
+    return {
+      kind: 'belongs',
+      facts: {
+        ...(version && { api_version: version }),
+        ...(organization && { organization_kind: organization.kind, instance_name: organization.instance }),
+      },
+    }
+  },
 
   explain({ where, error, description, config, redirectUri, exits }) {
     const org = addressOf(config)

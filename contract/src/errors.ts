@@ -136,6 +136,14 @@ export const errors = {
     409,
     'This sign-in came back as another account than the one the connection belongs to. Nothing was changed, and the access it brought is given back. Sign in as the account the connection belongs to, or connect the other one by itself.',
   ],
+  belongs_elsewhere: [
+    409,
+    'This account is of another kind than this integration is for. Nothing was stored, and access that was given is given back. Connect it on an integration for its kind.',
+  ],
+  token_response_forged: [
+    502,
+    'The token response is not signed with the client secret of this integration: the secret belongs to another app, or the response was changed on its way. Nothing was stored.',
+  ],
   refresh_token_missing: [
     502,
     'The provider gave no refresh token this time, so the connection could not be renewed any more. Nothing was changed. Have the integration ask for offline access and for consent, then start again.',

@@ -78,8 +78,9 @@ import type { Log } from './lib/log.ts'
 import { Secret } from './lib/secret.ts'
 import { minutes, seconds, systemClock } from './lib/time.ts'
 import { createEgress } from './net/egress.ts'
-import { exitsOf } from './net/exits.ts'
+import { addressesOf, exitsOf } from './net/exits.ts'
 import { loadCatalogue } from './provider/catalogue.ts'
+import { createExplain } from './provider/explain.ts'
 import { providerRoutes } from './provider/routes.ts'
 import { createProxy, isProxied } from './proxy/routes.ts'
 import type { Db } from './seams.ts'
@@ -220,6 +221,11 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     void rotation.sweep().catch(error => log.warn({ reason: String(error) }, 'a rotation could not be taken up yet'))
     void catching.catchUp().catch(error => log.warn({ reason: String(error) }, 'the journal could not be replayed yet'))
 
+    const explain = createExplain({
+      catalogue,
+      redirectUri: `${config.url}/oauth/callback`,
+      exits: async () => addressesOf(await exitsOf(config.egressProxies)),
+    })
     const guard: Guard = route => secured(route, callers)
     const changed = (environmentId: number) =>
       announceChange(db, environmentId).then(() => connections.forgetEnvironment(environmentId))
@@ -238,6 +244,7 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
       log,
       epoch,
       channel,
+      explain,
       url: config.url,
     }
 

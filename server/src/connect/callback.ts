@@ -8,7 +8,8 @@ import type { Actor, Audit } from '../audit/audit.ts'
 import { holderOf } from '../connection/live.ts'
 import { warningsOf } from '../connection/routes.ts'
 import { addConnection, findConnectionById, saveOwner } from '../connection/store.ts'
-import { accountOf, checkFacts } from '../credential/facts.ts'
+import { askApi } from '../credential/ask.ts'
+import { accountOf, checkFacts, isSigned } from '../credential/facts.ts'
 import type { Credentials } from '../credential/fresh.ts'
 import { kindOf } from '../credential/kinds/kinds.ts'
 import { codeGrant, factsOf, readTokenAnswer, type TokenSet, tokenRequest } from '../credential/kinds/oauth2-code.ts'
@@ -29,6 +30,7 @@ import type { Log } from '../lib/log.ts'
 import { withhold } from '../net/redact.ts'
 import type { Catalogue } from '../provider/catalogue.ts'
 import { type ConnectionConfig, endpoint, tokenUrlOf } from '../provider/endpoint.ts'
+import type { Explain } from '../provider/explain.ts'
 import type { Provider } from '../provider/schema.ts'
 import type { Egress } from '../seams.ts'
 import { isSameBrowser } from './browser.ts'
@@ -41,11 +43,13 @@ import {
   signInAgain,
   takePlaceOfOlder,
 } from './reconnect.ts'
+import { belongsElsewhere } from './start.ts'
 import { type Handshake, loadSession, type Session, type TakenHandshake, takeHandshake } from './store.ts'
 
 export interface CallbackDeps extends CredentialDeps {
   egress: Egress
   catalogue: Catalogue
+  explain: Explain
   credentials: Credentials
   revocations: Pick<Revocations, 'kick'>
   epoch: RefreshDeps['epoch']
@@ -98,9 +102,13 @@ export async function finishOAuth(
   if (!integration) throw new Failure('unknown_provider_config')
   const { provider, holder } = holderOf(deps.catalogue, integration)
 
-  const code = codeOf(provider, search)
+  const code = await codeOf(deps, provider, search, handshake.config)
   const tokens = await exchange(deps, holder, handshake, code)
-  const { learned, config } = accountFacts(deps, provider, handshake.config, tokens)
+  const { learned, config: told } = accountFacts(deps, holder, handshake.config, tokens)
+  const config = {
+    ...told,
+    ...(await checkAccount(deps, integration, holder, handshake, session, tokens, told, learned)),
+  }
   const { operation, credentialId } = await save(deps, integration, handshake, session, tokens, learned, config, holder)
   deps.log.info({ integration: integration.key, connection: handshake.connectionId, operation }, 'connected')
   const stored = await loadCredential(deps, credentialId)
@@ -121,16 +129,27 @@ export const attemptOf = ({ sessionId, attempt, integrationKey, connectionId }: 
 })
 
 /** RFC 6749 §4.1.2: a code or an error, each at most once. Anything else is somebody's forgery or a broken proxy. */
-function codeOf(provider: Provider, search: URLSearchParams): string {
+async function codeOf(
+  deps: CallbackDeps,
+  provider: Provider,
+  search: URLSearchParams,
+  config: ConnectionConfig,
+): Promise<string> {
   const codeParam = provider.authorization_code_param_in_callback ?? 'code'
   const repeated = ['state', codeParam, 'error', 'error_description'].some(name => search.getAll(name).length > 1)
   const code = search.get(codeParam)
   const error = search.get('error')
   if (repeated || (code && error)) throw new Failure('callback_malformed')
   if (error !== null || (!code && search.get('error_description'))) {
-    const said = [error, search.get('error_description') ?? search.get('error_message')].filter(Boolean).join(': ')
+    const description = (search.get('error_description') ?? search.get('error_message') ?? '').slice(0, 512)
+    const said = [error, description].filter(Boolean).join(': ')
     throw new Failure(error === 'access_denied' ? 'access_denied' : 'provider_error', {
       payload: { provider_said: said.slice(0, 512) },
+      explained: await deps.explain(
+        provider,
+        { where: 'authorize', error: (error ?? '').slice(0, 512), description },
+        config,
+      ),
     })
   }
   if (!code) throw new Failure('code_missing')
@@ -162,23 +181,71 @@ async function exchange(deps: CallbackDeps, holder: Holder, handshake: Handshake
     case 'unsupported_type':
       throw new Failure('token_type_unsupported', { payload: { token_type: read.tokenType } })
     case 'unreadable':
-      throw new Failure('token_response_unreadable', { cause: `HTTP ${read.status}: ${read.reason}` })
+      throw new Failure('token_response_unreadable', {
+        cause: `HTTP ${read.status}: ${read.reason}`,
+        // What answers in the provider's stead when it is down speaks HTML; its status is all there is to go by.
+        explained:
+          read.status >= 400
+            ? await deps.explain(
+                provider,
+                { where: 'token', error: `HTTP ${read.status}`, description: '' },
+                handshake.config,
+              )
+            : undefined,
+      })
     case 'error': {
       // Some providers repeat what they were sent; it must reach neither the page nor the log.
       const sent = [client.secret?.reveal(), code, handshake.verifier.reveal()].filter(secret => secret !== undefined)
-      const said = withhold([read.error, read.description].filter(Boolean).join(': '), sent)
+      const [error, description] = [withhold(read.error, sent), withhold(read.description, sent)]
+      const said = [error, description].filter(Boolean).join(': ')
       throw new Failure(/^invalid_client(_id)?$/.test(read.error) ? 'token_client_invalid' : 'token_exchange_refused', {
         payload: { provider_said: said },
         cause: `HTTP ${read.status}: ${said}`,
+        explained: await deps.explain(provider, { where: 'token', error, description }, handshake.config),
       })
     }
   }
 }
 
+/**
+ * Whose account is it, asked of the provider itself before anything is stored: a sandbox is not filed under production. What the
+ * provider's hooks cannot find out is no reason to refuse.
+ */
+export async function checkAccount(
+  deps: CallbackDeps,
+  integration: Integration,
+  holder: Holder,
+  arrival: Pick<TakenHandshake, 'connectionId' | 'scopesRequested' | 'attempt'> & { opener?: string | null },
+  session: Session,
+  tokens: TokenSet,
+  config: ConnectionConfig,
+  learned: ConnectionConfig,
+): Promise<Record<string, string>> {
+  const { provider } = holder
+  const { access_token: _, refresh_token: __, id_token: ___, ...told } = tokens.raw
+  const checked = await deps.catalogue.hooks(provider).checkAccount?.({
+    provider,
+    config,
+    told,
+    scopesRequested: arrival.scopesRequested,
+    scopesGranted: tokens.scopes ?? arrival.scopesRequested,
+    api: askApi(deps.egress, provider, config, tokens.accessToken),
+  })
+  if (!checked) return {}
+  if (checked.kind === 'belongs') return checked.facts
+  const refused = { connectionId: arrival.connectionId, account: accountOf(provider, learned), tokens, config }
+  const ended = await retireRefused(deps.db, deps, holder, integration, refused)
+  deps.revocations.kick()
+  deps.log.warn({ integration: integration.key, connection: arrival.connectionId, ended }, 'an account of another kind')
+  const { attempt, opener = null } = arrival
+  const beginner = { ...session, sessionId: session.id, environment: { id: session.environmentId } }
+  throw await belongsElsewhere(deps, beginner, checked.elsewhere, { attempt, opener, authorizationParams: {} })
+}
+
 /** What the provider says of the account, with every host checked before a token is sent there. */
 export function accountFacts(
   deps: CallbackDeps,
-  provider: Provider,
+  { provider, client: { secret } }: Holder,
   known: ConnectionConfig,
   tokens: TokenSet,
 ): { learned: ConnectionConfig; config: ConnectionConfig } {
@@ -192,6 +259,7 @@ export function accountFacts(
     throw new Failure('token_response_unreadable', {
       cause: `${provider.name}: a fact or scope holds U+0000 or the like`,
     })
+  if (!isSigned(provider, tokens.raw, secret)) throw new Failure('token_response_forged', { cause: provider.name })
   const config = { ...known, ...learned.facts }
   const base = provider.proxy?.base_url
   if (base && !endpoint(provider, base, config))
@@ -327,10 +395,22 @@ async function reconnect(
       throw new Failure('refresh_token_superseded')
     case 'another_account': {
       const address = addressOf(provider, added.config)
-      const replaced = address !== undefined && address === addressOf(provider, again.held)
+      // The first fact of an identity is the organisation: another user of the same one replaces nothing.
+      const [organisation = ''] = provider.identity ?? []
+      const replaced =
+        address !== undefined &&
+        address === addressOf(provider, again.held) &&
+        added.config[organisation] !== again.held[organisation]
       const hint = replaced ? provider.account_replaced : undefined
       throw new Failure('account_mismatch', {
         ...(hint && { message: `${errors.account_mismatch[1]} ${hint}` }),
+        explained: hint
+          ? await deps.explain(
+              provider,
+              { where: 'reconnect', error: 'account_replaced', description: '' },
+              added.config,
+            )
+          : undefined,
         payload: {
           expected: Object.fromEntries(describeAccount(provider, again.held)),
           got: Object.fromEntries(describeAccount(provider, added.config)),

@@ -65,6 +65,8 @@ const errorTypes: Partial<Record<ErrorCode, string>> = {
   connection_config_missing: 'url_param_err',
   connection_config_invalid: 'url_param_err',
   connection_config_automated: 'url_param_err',
+  belongs_elsewhere: 'connection_validation_failed',
+  token_response_forged: 'token_err',
   unknown_connect_session_token: 'account_or_environment_retrieval_err',
 }
 

@@ -1,9 +1,10 @@
 /** The pages where a sign-in ends, server-rendered: they must work when nothing else does, and plain words are their one language. */
-import type { ErrorCode } from '@fairlead/contract'
+import type { ErrorCode, ExplainedCause, Explanation } from '@fairlead/contract'
 import type { Failure } from '../errors.ts'
 import { type Html, html, page } from '../http/page.ts'
 import type { Connected } from './callback.ts'
 import { announce } from './notify.ts'
+import { BelongsElsewhere } from './start.ts'
 
 /** Who hears of it besides the person who looks at it. */
 export interface Audience {
@@ -72,6 +73,7 @@ const nothingHerePage = (failure: Failure): Response =>
 
 /** What happened, why most likely, what to do now. What a provider wrote is shown as text, never as markup. */
 export function failedPage(failure: Failure, audience: Audience): Response {
+  const instead = failure instanceof BelongsElsewhere ? failure.instead : undefined
   if (failure.code === 'state_missing') return nothingHerePage(failure)
   const {
     provider_said: said,
@@ -87,8 +89,10 @@ export function failedPage(failure: Failure, audience: Audience): Response {
     status: failure.code === 'server_error' ? 500 : 400,
     body: html`
       <div class="mark bad"><span aria-hidden="true">!</span> Not connected</div>
-      <h1>${headings[failure.code] ?? 'The account was not connected'}</h1>
+      <h1>${failure.explained?.title ?? headings[failure.code] ?? 'The account was not connected'}</h1>
       <p>${failure.message}</p>
+      ${failure.explained ? reasons(failure.explained) : html``}
+      ${instead ? html`<p><a class="button" href="${instead.location}">Sign in on ${instead.name} instead</a></p>` : html``}
       ${expected && got ? sideBySide(expected, got) : html``}
       ${typeof said === 'string' && said ? html`<p class="soft">The provider said: <code>${said}</code></p>` : html``}
       <p class="soft">If you ask for help, quote this: <code>${failure.code}</code></p>
@@ -96,6 +100,19 @@ export function failedPage(failure: Failure, audience: Audience): Response {
     script: announceFailure(failure, audience),
   })
 }
+
+/** The likeliest first; of many, those after the third wait behind a click. */
+function reasons({ explanations }: ExplainedCause): Html {
+  const [only, ...more] = explanations
+  if (only && more.length === 0) return html`<p>${only.text}</p><p>${remedy(only)}</p>`
+  const item = (one: Explanation) => html`<li>${one.text}<br>${remedy(one)}</li>`
+  const rest = explanations.slice(3)
+  return html`<ol>${explanations.slice(0, 3).map(item)}</ol>
+    ${rest.length > 0 ? html`<details><summary>Less likely</summary><ol start="4">${rest.map(item)}</ol></details>` : html``}`
+}
+
+const remedy = ({ fix, link }: Explanation): Html =>
+  html`<strong>${fix}</strong>${link ? html` <a href="${link}" target="_blank" rel="noreferrer">Open it at the provider</a>` : html``}`
 
 const sideBySide = (expected: Record<string, string>, got: Record<string, string>): Html => html`
   <table><tr><th></th><th>Connected</th><th>Signed in as</th></tr>

@@ -4,6 +4,7 @@
  */
 import type { ConnectAccount } from '@fairlead/contract'
 import { type Connection, findConnectionById, grantsOf, moveConnections } from '../connection/store.ts'
+import { baseUrlOf } from '../credential/ask.ts'
 import { accountOf } from '../credential/facts.ts'
 import { automatedFacts } from '../credential/kinds/oauth2-code.ts'
 import type { Holder } from '../credential/refresh-deps.ts'
@@ -21,7 +22,7 @@ import {
 } from '../credential/store.ts'
 import { Failure } from '../errors.ts'
 import type { Integration } from '../integration/store.ts'
-import { type ConnectionConfig, endpoint } from '../provider/endpoint.ts'
+import type { ConnectionConfig } from '../provider/endpoint.ts'
 import type { Provider } from '../provider/schema.ts'
 import type { Db } from '../seams.ts'
 import type { Session } from './store.ts'
@@ -48,14 +49,8 @@ export function givenFacts(provider: Provider, config: ConnectionConfig): Connec
 }
 
 /** Where the account is: the host of its API. */
-export function addressOf(provider: Provider, config: ConnectionConfig): string | undefined {
-  try {
-    return provider.proxy?.base_url && endpoint(provider, provider.proxy.base_url, config)?.host
-  } catch (failure) {
-    if (failure instanceof Failure) return undefined
-    throw failure
-  }
-}
+export const addressOf = (provider: Provider, config: ConnectionConfig): string | undefined =>
+  baseUrlOf(provider, config)?.host
 
 /** An account in the words of its provider's data: label and value, to be read by people. */
 export function describeAccount(provider: Provider, config: ConnectionConfig): [label: string, value: string][] {

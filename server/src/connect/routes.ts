@@ -36,7 +36,7 @@ import { type Attempt, type Channel, tellFailure } from './notify.ts'
 import { type Audience, connectedPage, failedPage, nobody } from './page.ts'
 import { accountView, givenFacts, type Target, targetOf } from './reconnect.ts'
 import { openReconnectSession, openSession } from './session.ts'
-import { readStartQuery, requestedScopes, startOAuth } from './start.ts'
+import { BelongsElsewhere, readStartQuery, requestedScopes, startOAuth } from './start.ts'
 import { attemptsUnderWay, expireHandshakes, listResults, loadSession, removeSession } from './store.ts'
 import { type SubmitDeps, submit } from './submit.ts'
 
@@ -254,6 +254,8 @@ export function connectRoutes(deps: Deps) {
         )
       const response = failedPage(failure, audience)
       response.headers.set(errorHeader, failure.code)
+      if (failure instanceof BelongsElsewhere && failure.instead)
+        response.headers.append('Set-Cookie', failure.instead.setCookie)
       return response
     }
   }

@@ -2,12 +2,13 @@ import { type IntegrationDefaults, integrationKey, unstorable } from '@fairlead/
 import type { SessionCaller } from '../account/caller.ts'
 import { authorizationUrl, automatedFacts } from '../credential/kinds/oauth2-code.ts'
 import { Failure } from '../errors.ts'
-import { findIntegration, type Integration } from '../integration/store.ts'
+import { findIntegration, type Integration, listIntegrations } from '../integration/store.ts'
 import { newId, randomToken } from '../lib/id.ts'
 import { Secret } from '../lib/secret.ts'
 import type { Catalogue } from '../provider/catalogue.ts'
 import { type ConnectionConfig, endpoint } from '../provider/endpoint.ts'
 import { fieldFault } from '../provider/form.ts'
+import type { Elsewhere, Hooks } from '../provider/hooks.ts'
 import type { Provider } from '../provider/schema.ts'
 import { bindBrowser } from './browser.ts'
 import { givenFacts, targetOf } from './reconnect.ts'
@@ -61,16 +62,20 @@ export interface Start {
   setCookie: string
 }
 
+/** Who begins a sign-in: a session, by its token or by a sign-in of it that just ended. */
+export type Beginner = Pick<SessionCaller, 'sessionId' | 'allowedIntegrations'> & { environment: { id: number } }
+
 /**
  * Everything up to the redirect: what the session allows, what the provider needs to know, one handshake bound to this browser.
  * `opener`: the origin of the page that waits for the end of it; unknown when another process holds its socket.
  */
 export async function startOAuth(
   deps: StartDeps,
-  caller: SessionCaller,
+  caller: Beginner,
   key: string,
   query: StartQuery,
   opener: string | null,
+  isSecond = false,
 ): Promise<Start> {
   const environmentId = caller.environment.id
   const integration = integrationKey.safeParse(key).success && (await findIntegration(deps, environmentId, key))
@@ -85,7 +90,13 @@ export async function startOAuth(
 
   const defaults = session.integrationDefaults[key] ?? {}
   const target = await targetOf(deps.db, session)
-  const config = accountConfig(provider, query.params, defaults, target && givenFacts(provider, target.config))
+  const hooks = deps.catalogue.hooks(provider)
+  const config = accountConfig(provider, hooks, query.params, defaults, target && givenFacts(provider, target.config))
+  const extra = defaults.authorization_params ?? query.authorizationParams
+  const elsewhere =
+    !isSecond &&
+    hooks.beforeSignIn?.({ provider, config, loginHint: extra.login_hint, email: session.endUser?.email ?? undefined })
+  if (elsewhere) throw await belongsElsewhere(deps, caller, elsewhere, { ...query, opener })
   const authorize = endpoint(provider, provider.authorization_url, config)
   if (!authorize) throw new Failure('connection_config_missing')
 
@@ -117,9 +128,43 @@ export async function startOAuth(
     state,
     verifier,
     config,
-    extra: defaults.authorization_params ?? query.authorizationParams,
+    extra,
   })
   return { location, setCookie: browser.setCookie }
+}
+
+/** A sign-in on the wrong integration, with the beginning of one on the right one where the session has such. */
+export class BelongsElsewhere extends Failure {
+  readonly instead: (Start & { name: string }) | undefined
+
+  constructor({ cause }: Elsewhere, instead: (Start & { name: string }) | undefined) {
+    super('belongs_elsewhere', { explained: cause })
+    this.instead = instead
+  }
+}
+
+/** The sister integration is one the session allows, and it has a client; else the words alone say what to do. */
+export async function belongsElsewhere(
+  deps: StartDeps,
+  caller: Beginner,
+  elsewhere: Elsewhere,
+  {
+    attempt,
+    opener,
+    authorizationParams,
+  }: Pick<StartQuery, 'attempt' | 'authorizationParams'> & { opener: string | null },
+): Promise<BelongsElsewhere> {
+  const allowed = caller.allowedIntegrations
+  const right = (await listIntegrations(deps, caller.environment.id)).find(({ key, provider: name, clientId }) => {
+    const provider = deps.catalogue.get(name)
+    const serves = provider && deps.catalogue.hooks(provider).serves === elsewhere.serves
+    return serves && clientId && (allowed.length === 0 || allowed.includes(key))
+  })
+  if (!right) return new BelongsElsewhere(elsewhere, undefined)
+  const query = { params: elsewhere.params, authorizationParams, attempt }
+  const start = await startOAuth(deps, caller, right.key, query, opener, true)
+  const name = right.displayName ?? deps.catalogue.get(right.provider)!.display_name
+  return new BelongsElsewhere(elsewhere, { ...start, name })
 }
 
 /** Session override, else the integration's, else the provider's default. */
@@ -140,6 +185,7 @@ export function requestedScopes(provider: Provider, integration: Integration, de
  */
 export function accountConfig(
   provider: Provider,
+  hooks: Hooks,
   params: Record<string, string>,
   defaults: IntegrationDefaults,
   known: ConnectionConfig = {},
@@ -149,12 +195,16 @@ export function accountConfig(
   for (const [name, value] of Object.entries(params)) {
     if (value === '' || name === 'webhook_url') continue
     if (automated.has(name)) throw new Failure('connection_config_automated', { payload: { name } })
-    const fault = fieldFault(provider.connection_config?.[name], value)
-    if (fault) throw new Failure('connection_config_invalid', { message: `${name}: ${fault}`, payload: { name } })
-    config[name] = value
+    const read = readFact(provider, hooks, name, value)
+    for (const [name, value] of Object.entries(read)) {
+      const fault = fieldFault(provider.connection_config?.[name], value)
+      if (fault) throw new Failure('connection_config_invalid', { message: `${name}: ${fault}`, payload: { name } })
+    }
+    Object.assign(config, read)
   }
   const { oauth_scopes_override: _, ...given } = defaults.connection_config ?? {}
-  Object.assign(config, given)
+  for (const [name, value] of Object.entries(given))
+    Object.assign(config, typeof value === 'string' ? readFact(provider, hooks, name, value) : { [name]: value })
   for (const [name, field] of Object.entries(provider.connection_config ?? {}))
     if (config[name] === undefined && !field.optional && !field.automated && field.default_value === undefined)
       throw new Failure('connection_config_missing', {
@@ -163,4 +213,12 @@ export function accountConfig(
       })
     else if (config[name] === undefined && field.default_value !== undefined) config[name] = field.default_value
   return config
+}
+
+/** As the provider spells it, where its hooks know how to read what people paste. */
+function readFact(provider: Provider, hooks: Hooks, name: string, typed: string): Record<string, string> {
+  const read = hooks.readFact?.(provider, name, typed)
+  if (read && 'fault' in read)
+    throw new Failure('connection_config_invalid', { message: `${name}: ${read.fault}`, payload: { name } })
+  return read?.facts ?? { [name]: typed }
 }

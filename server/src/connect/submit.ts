@@ -19,7 +19,8 @@ import { findIntegration } from '../integration/store.ts'
 import { newId } from '../lib/id.ts'
 import { withhold } from '../net/redact.ts'
 import type { ConnectionConfig } from '../provider/endpoint.ts'
-import { accountFacts, type CallbackDeps, save } from './callback.ts'
+import type { Provider } from '../provider/schema.ts'
+import { accountFacts, type CallbackDeps, checkAccount, save } from './callback.ts'
 import { givenFacts, targetOf } from './reconnect.ts'
 import { accountConfig, requestedScopes, type StartQuery } from './start.ts'
 import { loadSession } from './store.ts'
@@ -56,7 +57,8 @@ export async function submit(
 
   const defaults = session.integrationDefaults[key] ?? {}
   const target = await targetOf(deps.db, session)
-  const known = accountConfig(provider, query.params, defaults, target && givenFacts(provider, target.config))
+  const hooks = deps.catalogue.hooks(provider)
+  const known = accountConfig(provider, hooks, query.params, defaults, target && givenFacts(provider, target.config))
   const { settings = {} } = holder
   const given = readGiven(kind, provider, body, settings)
   const scopes = requestedScopes(provider, integration, defaults)
@@ -64,15 +66,16 @@ export async function submit(
     ...{ provider, client: holder.client, settings, config: known, given, scopes },
     wallNow: deps.clock.wall(),
   })
-  const tokens = { ...(await obtained(deps, steps, { ...settings, ...given }, kind)), given }
-  const { learned, config } = accountFacts(deps, provider, known, tokens)
-  await verify(deps, holder, asHeld(kind, tokens, config, given))
-
+  const tokens = { ...(await obtained(deps, provider, known, steps, { ...settings, ...given }, kind)), given }
+  const { learned, config: told } = accountFacts(deps, holder, known, tokens)
   const arrival = {
     ...{ environmentId, sessionId: session.id, attempt: query.attempt, integrationKey: key },
     connectionId: target?.connection.connectionId ?? newId(),
     scopesRequested: scopes,
   }
+  const checked = await checkAccount(deps, integration, holder, arrival, session, tokens, told, learned)
+  const config = { ...told, ...checked }
+  await verify(deps, holder, asHeld(kind, tokens, config, given))
   const { credentialId, operation } = await save(deps, integration, arrival, session, tokens, learned, config, holder)
   // The notification would do it in a moment; whoever reads the answer may be faster.
   deps.connections.forgetCredential(credentialId)
@@ -92,7 +95,14 @@ async function learn(deps: CallbackDeps, holder: Holder, credentialId: string): 
 }
 
 /** The first token, or the Failure that says in the provider's words why there is none. */
-async function obtained(deps: CallbackDeps, steps: Exchange, sent: Given, kind: Kind): Promise<TokenSet> {
+async function obtained(
+  deps: CallbackDeps,
+  provider: Provider,
+  config: ConnectionConfig,
+  steps: Exchange,
+  sent: Given,
+  kind: Kind,
+): Promise<TokenSet> {
   const { read } = await exchange(deps, steps, { deadlineMs: deps.timing.answer }).catch((error: unknown) => {
     if (!(error instanceof EgressError)) throw error
     if (error.phase === 'refused') throw new Failure('egress_refused', { cause: error })
@@ -108,11 +118,18 @@ async function obtained(deps: CallbackDeps, steps: Exchange, sent: Given, kind: 
         throw new Failure('connection_test_unanswered', { cause: `HTTP ${read.status}: ${read.reason}` })
       throw new Failure('token_response_unreadable', { cause: `HTTP ${read.status}: ${read.reason}` })
     case 'error': {
-      const said = withhold([read.error, read.description].filter(Boolean).join(': '), Object.values(sent))
+      const [error, description] = [read.error, read.description].map(text => withhold(text, Object.values(sent)))
+      const said = [error, description].filter(Boolean).join(': ')
+      const explained = await deps.explain(
+        provider,
+        { where: 'token', error: error ?? '', description: description ?? '' },
+        config,
+      )
       throw new Failure(kind.type === 'OAUTH2_CC' ? 'client_credentials_fetch_error' : 'connection_test_failed', {
         message: `The provider does not accept what was given. It said: ${said}`,
         payload: { provider_said: said },
         cause: `HTTP ${read.status}: ${said}`,
+        explained,
       })
     }
   }

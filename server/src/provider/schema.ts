@@ -257,6 +257,8 @@ export const providerDefinition = z.strictObject({
   revocation_url: text.optional(),
   /** Member of the token response → regular expression whose named groups become connection config. */
   token_response_captures: z.record(z.string(), text).optional(),
+  /** A member of the token response with HMAC-SHA256, in base64 and by the client secret, over these members one after the other. */
+  token_response_signature: z.strictObject({ member: text, over: texts }).optional(),
   /** How refresh tokens behave here. `rotates`: a refresh may bring a new one; unknown counts as yes, with reuse penalty. */
   rotates: z.boolean().optional(),
   /** For how long a used refresh token may be presented again; only the process that got no answer ever does. */

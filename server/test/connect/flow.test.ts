@@ -193,6 +193,9 @@ test('a sandbox is connected through the simulator', async t => {
       instance_url: simulator.base('acme--uat'),
       organization_id: connection_config.organization_id,
       user_id: connection_config.user_id,
+      organization_kind: 'sandbox',
+      instance_name: 'USA408S',
+      api_version: '68.0',
     })
     assert.match(connection_config.organization_id, /^00D\w{15}$/)
     assert.match(connection_config.user_id, /^005\w{15}$/)
