@@ -36,7 +36,12 @@ export function errorsPage(): string {
       reasons.join('\n'),
     ].join('\n\n')
   })
-  return `# Salesforce: what went wrong
+  return `---
+section: Providers
+order: 20
+---
+
+# Salesforce: what went wrong
 
 Salesforce gives few reasons and the same one for many. This is every error we know of, what may be behind it, and what to do. The page a
 sign-in ends on, \`error.cause\` in its result, \`GET /connections/:id\` and the doctor use these words and these codes.
