@@ -104,6 +104,9 @@ async function main(): Promise<void> {
       })
     })
 
+    // What people read on the connect page: that this will get access.
+    await call('PATCH', '/environment/settings', { connect_ui: { product_name: 'Demo CRM' } })
+
     const openSession = async () =>
       (
         await call('POST', '/connect/sessions', {

@@ -74,18 +74,23 @@ export function Consent({ frame, name, mark, who, scopes, at, reconnect, onBack,
         </p>
       )}
       <dl class="terms">
-        <div>
-          <dt>
-            <Clock /> {say('consentLong')}
-          </dt>
-          <dd>{say('consentLongText')}</dd>
-        </div>
-        <div>
-          <dt>
-            <Exit /> {say('consentEnd')}
-          </dt>
-          <dd>{say('consentEndText', { name })}</dd>
-        </div>
+        {/* Whoever signs in again has agreed to this before. */}
+        {!reconnect && (
+          <>
+            <div>
+              <dt>
+                <Clock /> {say('consentLong')}
+              </dt>
+              <dd>{say('consentLongText')}</dd>
+            </div>
+            <div>
+              <dt>
+                <Exit /> {say('consentEnd')}
+              </dt>
+              <dd>{say('consentEndText', { name })}</dd>
+            </div>
+          </>
+        )}
         {at && (
           <div>
             <dt>

@@ -149,17 +149,16 @@ function FieldRow({ field, title, value, fault, docs, onLeave, onInput }: RowPro
           )}
         </div>
       )}
-      {fault ? (
+      {fault && (
         <p class="fault" id={`${id}-fault`} role="alert">
           <Attention /> {fault}
         </p>
-      ) : (
-        field.example && (
-          <p class="soft example" id={`${id}-example`}>
-            {say('example', { example: '' })}
-            <bdi>{field.example}</bdi>
-          </p>
-        )
+      )}
+      {field.example && (
+        <p class="soft example" id={`${id}-example`}>
+          {say('example', { example: '' })}
+          <bdi>{field.example}</bdi>
+        </p>
       )}
       {docs && field.doc_section && (
         <a

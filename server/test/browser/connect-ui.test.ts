@@ -101,6 +101,12 @@ severing:
       visible_when: { plan: dedicated }
       optional: true
       order: 3
+keyed:
+  display_name: Keyed
+  auth_mode: API_KEY
+  proxy: { base_url: 'https://api.keyed.example', headers: { Authorization: 'Bearer \${apiKey}' } }
+  credentials:
+    apiKey: { type: string, title: API key, pattern: '^key-', secret: true }
 `
 
   /** The parent's side of the wire contract's protocol (§13), as its clients speak it; `?link=` frames a link instead. */
@@ -530,6 +536,33 @@ severing:
     const [{ connection_id: id } = { connection_id: '' }] = await world.connections()
     const { json } = await world.fairlead.call('GET', `/connections/${id}?provider_config_key=severing`)
     assert.deepEqual(json.connection_config, { workspace: 'acme', plan: 'dedicated', cluster: 'c1' })
+  })
+
+  it('a key: no window, and it is in the page no longer than it takes to send it', async () => {
+    const made = await world.fairlead.call('POST', '/integrations', { provider: 'keyed', unique_key: 'keyed' })
+    assert.equal(made.status, 200, made.text)
+    const visitor = await world.visit({ colorScheme: 'dark', viewport: { width: 360, height: 800 } })
+    const { page } = visitor
+    await page.goto(await world.newLink({ end_user: { id: 'ada' }, allowed_integrations: ['keyed'] }))
+    const key = page.getByRole('textbox', { name: 'API key' })
+    await key.fill('wrong')
+    await button(page, 'Connect Keyed').click()
+    await page.getByText('This does not have the form API key has.').waitFor()
+    await isSound(page, 'a key with a fault')
+    assert.equal(await key.getAttribute('type'), 'password')
+    await button(page, 'Show: API key').click()
+    assert.notEqual(await key.getAttribute('type'), 'password')
+    await key.fill('key-4f2a')
+    await button(page, 'Connect Keyed').click()
+    await title(page, 'Keyed is connected')
+    assert.ok(!(await page.content()).includes('key-4f2a'))
+    assert.ok(visitor.requests.every(url => !url.includes('key-4f2a')))
+    const kept = await run<string>(
+      page,
+      '() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }, history.state])',
+    )
+    assert.doesNotMatch(kept, /key-4f2a/)
+    stayedHome(visitor)
   })
 
   it('failure: the server is away when the page is opened', async () => {
