@@ -51,7 +51,6 @@ export function downstream(res: ServerResponse): Downstream {
   res.on('close', () => {
     if (!res.writableFinished) down.upstream?.abort(new Error('the caller went away'))
   })
-  res.on('drain', () => down.upstream?.resume())
   return down
 }
 
@@ -72,7 +71,9 @@ export function forward(
     let held: Held | undefined
     let pieces: Buffer[] = []
     let size = 0
-    let moving = false
+    /** The head is written and has not left: a short piece that comes along leaves with it. */
+    let leaving = false
+    let first: Buffer | undefined
     let coding: Coding | undefined
     let decoder: Transform | undefined
 
@@ -84,15 +85,32 @@ export function forward(
       coding = ask.decompress ? codingOf(status, received) : undefined
       const headers = coding ? decodedHeaders(received) : received
       sendHead(res, { status, headers, statusText })
-      // The head of an answer whose body takes its time (server-sent events) leaves at once; one whose body came along leaves with it.
-      queueMicrotask(() => moving || res.flushHeaders())
+      leaving = true
+      queueMicrotask(leave)
+    }
+    /** The head of an answer whose body takes its time (server-sent events) leaves at once. */
+    const leave = () => {
+      if (first) write(first)
+      else if (leaving) res.flushHeaders()
+      leaving = false
     }
     const pass = (chunk: Buffer) => {
-      moving = true
       count(call, chunk)
+      if (leaving && !first && !coding && chunk.length <= inOneWrite) {
+        first = chunk
+        return
+      }
+      if (first) write(first)
+      write(chunk)
+    }
+    const write = (chunk: Buffer) => {
+      leaving = false
+      first = undefined
       // Made for the first piece: an answer without a body (HEAD, 304) is not a broken one.
       if (coding && !decoder) decoder = decoding(coding, down)
-      if (!(decoder ?? res).write(chunk)) down.upstream?.pause()
+      if ((decoder ?? res).write(chunk)) return
+      down.upstream?.pause()
+      if (!decoder) res.once('drain', () => down.upstream?.resume())
     }
     /** It grew too long to be held: send what was kept and stream the rest. */
     const release = () => {
@@ -131,17 +149,19 @@ export function forward(
         },
         onResponseEnd(_c, trailers) {
           if (held) return settle({ ...held, body: Buffer.concat(pieces) })
-          moving = true
           // An empty object when there were none, which is nearly always.
           if (trailers && Object.keys(trailers).length > 0) res.addTrailers(downstreamTrailers(trailers))
           // A decoder ends the response after its last piece.
           if (decoder) decoder.end()
+          else if (first) endWith(res, first)
           else res.end()
+          leaving = false
+          first = undefined
           settle()
         },
         onResponseError(_c, error) {
           if (!res.headersSent) return settle(upstreamFailure(error))
-          // Part of the answer is out; cutting the connection is the only honest way to say that the rest is missing.
+          // Part of the answer is out or was to be; cutting the connection is the only honest way to say that the rest is missing.
           if (!res.destroyed) call.outcome = 'cut'
           res.destroy()
           settle()
@@ -150,6 +170,12 @@ export function forward(
     )
   })
 }
+
+/** Node puts a head and a string into one write, a head and bytes into two for one system call: 8 µs a call. Latin-1 has every byte. */
+const endWith = (res: ServerResponse, body: Buffer): void => void res.end(body.toString('latin1'), 'latin1')
+
+/** Node writes strings of this size, head included, without another copy. */
+const inOneWrite = 8 * 1024
 
 /** What is passed on counts, not what was held back and judged. */
 function count(call: Call, chunk: Buffer): void {
@@ -179,7 +205,7 @@ export function sendHeld(whole: Held, res: ServerResponse, call: Call): void {
   count(call, whole.body)
   const held = whole.decompress ? decoded(whole) : whole
   sendHead(res, held)
-  res.end(held.body)
+  endWith(res, held.body)
 }
 
 /** RFC 9112 §4: a reason phrase may hold any byte from 0x80; Node writes Latin-1, undici read it as UTF-8. */

@@ -15,11 +15,11 @@ import type { Credential } from '../credential/store.ts'
 import { Failure } from '../errors.ts'
 import { asFailure, envelope, errorHeader } from '../http/api.ts'
 import type { Log } from '../lib/log.ts'
-import { brokeInReuse } from '../net/egress.ts'
+import { brokeInReuse } from '../net/answers.ts'
 import type { Clock, Egress } from '../seams.ts'
 import { mayMeanExpired, meansExpired } from './expiry.ts'
 import { type Ask, type Downstream, downstream, forward, type Held, sendHeld } from './forward.ts'
-import { describing, refuseConflicts, upstreamHeaders, withAddresses } from './headers.ts'
+import { describing, namesOf, type Traits, upstreamHeaders, withAddresses } from './headers.ts'
 import { createLanes, type Lane, type Lanes } from './lanes.ts'
 import { createLimits, type Limits } from './limits.ts'
 import { bodyWithMembers, takesMembers } from './members.ts'
@@ -96,7 +96,7 @@ async function proxied(
   res: ServerResponse,
   recorded: Recorded,
 ): Promise<void> {
-  refuseConflicts(req.rawHeaders)
+  const names = namesOf(req.rawHeaders)
   const method = req.method ?? 'GET'
   if (method === 'TRACE' || wantsUpgrade(req)) throw new Failure('proxy_method_refused')
   const named = req.url!.startsWith('/proxy/') ? namedByHeaders(req, deps.callers) : namedByPath(req)
@@ -127,6 +127,7 @@ async function proxied(
     const down = downstream(res)
     await answered(deps, renewedBlind, {
       req,
+      names,
       method,
       named,
       live,
@@ -145,6 +146,7 @@ async function proxied(
 
 interface Call {
   req: IncomingMessage
+  names: Traits[]
   method: string
   named: Named
   live: Live
@@ -218,14 +220,14 @@ async function answered(deps: Deps, renewedBlind: Map<string, number>, first: Ca
 /** Undefined: the answer went through. A short answer that may not be the last word is handed back, and so is the failure to get one. */
 function attempt(
   { egress, limits, clock, url }: Deps,
-  { req, method, named, target: first, body, isRemade, rules, lane, down, recorded }: Call,
+  { req, names, method, named, target: first, body, isRemade, rules, lane, down, recorded }: Call,
   live: Live,
   target: Target,
   mayRetry: boolean,
 ): Promise<Held | Failure | undefined> {
   const wanted = wantedOf(named, live)
   const call = () => ({ method, ...target, form: formOf(req, body) })
-  const sent = upstreamHeaders(live, req.rawHeaders, req.headers.connection, named.key, call)
+  const sent = upstreamHeaders(live, req.rawHeaders, names, req.headers.connection, named.key, call)
   const headers = isRemade ? describing(sent, body as Buffer | null) : sent
   const rewrite = wanted.follow ? undefined : rewriting(url, req, named, first)
   const ask = { method, target, headers, body, rewrite, decompress: wanted.decompress }
