@@ -95,10 +95,12 @@ export async function finishOAuth(
   if (!isSameBrowser(cookieHeader, state, deps.url.startsWith('https:'), handshake.browserHash))
     throw new Failure('browser_mismatch')
 
-  const session = await loadSession(deps, handshake.sessionId)
+  const [session, integration] = await Promise.all([
+    loadSession(deps, handshake.sessionId),
+    findIntegrationById(deps, handshake.integrationId),
+  ])
   // Ended by its owner this very moment: it would have taken the handshake along.
   if (!session) throw new Failure('state_unknown')
-  const integration = await findIntegrationById(deps, handshake.integrationId)
   if (!integration) throw new Failure('unknown_provider_config')
   const { provider, holder } = holderOf(deps.catalogue, integration)
 
@@ -111,10 +113,12 @@ export async function finishOAuth(
   }
   const { operation, credentialId } = await save(deps, integration, handshake, session, tokens, learned, config, holder)
   deps.log.info({ integration: integration.key, connection: handshake.connectionId, operation }, 'connected')
-  const stored = await loadCredential(deps, credentialId)
-  if (stored) deps.credentials.learn(holder, stored)
   const account = provider.grants_per_user === undefined ? null : accountOf(provider, learned)
-  const grants = account === null ? 0 : await countGrants(deps.db, integration.id, account)
+  const [stored, grants] = await Promise.all([
+    loadCredential(deps, credentialId),
+    account === null ? 0 : countGrants(deps.db, integration.id, account),
+  ])
+  if (stored) deps.credentials.learn(holder, stored)
   const warnings = warningsOf({ provider, grants })
   for (const { code, payload } of warnings)
     deps.log.warn({ code, ...payload, integration: integration.key, connection: handshake.connectionId }, 'a warning')

@@ -83,6 +83,7 @@ const namedIn = (request: Pick<Request, 'integrations_config_defaults' | 'overri
 ]
 
 async function refuseUnknown(deps: StoreDeps, environmentId: number, named: Named[]): Promise<void> {
+  if (named.length === 0) return
   const existing = new Set((await listIntegrations(deps, environmentId)).map(integration => integration.key))
   const issues = named
     .filter(([, key]) => !existing.has(key))

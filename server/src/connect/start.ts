@@ -78,14 +78,16 @@ export async function startOAuth(
   isSecond = false,
 ): Promise<Start> {
   const environmentId = caller.environment.id
-  const integration = integrationKey.safeParse(key).success && (await findIntegration(deps, environmentId, key))
+  const [integration, session] = await Promise.all([
+    integrationKey.safeParse(key).success ? findIntegration(deps, environmentId, key) : undefined,
+    loadSession(deps, caller.sessionId),
+  ])
   if (!integration) throw new Failure('unknown_provider_config')
   if (caller.allowedIntegrations.length > 0 && !caller.allowedIntegrations.includes(key))
     throw new Failure('integration_not_allowed')
   const provider = deps.catalogue.get(integration.provider)
   if (!provider?.authorization_url) throw new Failure('unknown_provider_config')
   if (!integration.clientId) throw new Failure('integration_credentials_missing')
-  const session = await loadSession(deps, caller.sessionId)
   if (!session) throw new Failure('unknown_connect_session_token')
 
   const defaults = session.integrationDefaults[key] ?? {}
