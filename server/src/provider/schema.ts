@@ -109,6 +109,39 @@ const verification = z.strictObject({
   data: z.unknown().optional(),
 })
 
+const paged = {
+  /** Where the items stand in the answer, a dotted path; without it the answer is the list. */
+  response_path: text.optional(),
+  limit_name_in_request: text.optional(),
+  limit: z.union([z.number(), text]).optional(),
+}
+
+/** How one page of a list leads to the next. The server only hands it out: whoever pages reads it, the SDK among them (node/src/pages.ts). */
+const paginate = z.discriminatedUnion('type', [
+  z
+    .strictObject({
+      type: z.literal('link'),
+      /** A relation of the `Link` header (RFC 8288), or a dotted path; an address without host is one at the provider. */
+      link_rel_in_response_header: text.optional(),
+      link_path_in_response_body: text.optional(),
+      ...paged,
+    })
+    .refine(
+      ({ link_rel_in_response_header: rel, link_path_in_response_body: path }) =>
+        (rel === undefined) !== (path === undefined),
+      'Give link_rel_in_response_header or link_path_in_response_body, one of them.',
+    ),
+  z.strictObject({ type: z.literal('cursor'), cursor_path_in_response: text, cursor_name_in_request: text, ...paged }),
+  z.strictObject({
+    type: z.literal('offset'),
+    offset_name_in_request: text,
+    offset_start_value: z.union([z.number(), z.string().regex(/^\d+$/)]).optional(),
+    /** `per-page` counts pages, `by-response-size` counts items. */
+    offset_calculation_method: z.enum(['per-page', 'by-response-size']).optional(),
+    ...paged,
+  }),
+])
+
 const proxy = z.strictObject({
   base_url: text.optional(),
   headers: scalarMap.optional(),
@@ -118,7 +151,7 @@ const proxy = z.strictObject({
   decompress: z.boolean().optional(),
   forward_headers_on_redirect: z.boolean().optional(),
   retry: retry.optional(),
-  paginate: z.unknown().optional(),
+  paginate: paginate.optional(),
   verification: verification.optional(),
 })
 

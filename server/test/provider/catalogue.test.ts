@@ -150,6 +150,21 @@ const faults: [what: string, yaml: string, says: RegExp[]][] = [
     [/^FILE:8: proxy.headers.a: unknown function/],
   ],
   [
+    'a way of paging nobody knows',
+    `acme:\n${whole}  proxy:\n    paginate:\n      type: seek\n`,
+    [/^FILE:8: proxy.paginate.type: /],
+  ],
+  [
+    'a cursor without a name',
+    `acme:\n${whole}  proxy:\n    paginate:\n      type: cursor\n      cursor_path_in_response: next\n`,
+    [/^FILE:7: proxy.paginate.cursor_name_in_request: /],
+  ],
+  [
+    'a link in two places',
+    `acme:\n${whole}  proxy:\n    paginate:\n      type: link\n      link_rel_in_response_header: next\n      link_path_in_response_body: next\n`,
+    [/^FILE:7: proxy.paginate: .*one of them/],
+  ],
+  [
     'a broken pattern',
     `acme:\n${whole}  token_response_captures:\n    id: "("\n`,
     [/^FILE:7: token_response_captures.id: is not a reg/],
@@ -260,4 +275,14 @@ test('a catalogue of a thousand providers', t => {
   const { list } = load(text)
   t.diagnostic(`loaded in ${Math.round(performance.now() - began)} ms`)
   assert.ok(list().length >= 1_002)
+})
+
+test('both Salesforce providers say how a query pages', () => {
+  const { get } = load()
+  for (const name of ['salesforce', 'salesforce-sandbox'])
+    assert.deepEqual(get(name)?.proxy?.paginate, {
+      type: 'link',
+      link_path_in_response_body: 'nextRecordsUrl',
+      response_path: 'records',
+    })
 })
