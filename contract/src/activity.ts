@@ -36,6 +36,9 @@ export const activityView = z
     total_ms: z.number().openapi({ description: 'From its arrival until the end of the answer.' }),
     retries: z.number(),
     refreshed: z.boolean().openapi({ description: 'The token had ended and was renewed on the way.' }),
+    repeats_token: z.boolean().openapi({
+      description: 'The provider put the access token it was sent into its answer. The answer went down as it came.',
+    }),
     has_bodies: z.boolean().openapi({ description: 'Its bodies were kept; they are for a day.' }),
   })
   .openapi('Activity')

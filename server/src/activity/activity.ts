@@ -45,6 +45,8 @@ export interface Call {
   retries: number
   /** Its credential was renewed on the way. */
   refreshed: boolean
+  /** The provider's answer holds the access token it was asked with. */
+  repeatsToken: boolean
   bodies: Bodies | undefined
 }
 
@@ -194,6 +196,7 @@ function rowOf(call: Call, now: number, bodies: NewBodies[]): NewActivity {
     total_ms: rounded(call.endedAt - call.arrivedAt),
     retries: call.retries,
     refreshed: call.refreshed,
+    repeats_token: call.repeatsToken,
     bodies: id,
   }
 }

@@ -55,6 +55,11 @@ export function observe(read: Readers): Observed {
     'integration',
     'direction',
   ])
+  const repeated = metrics.counter(
+    'fairlead_proxy_tokens_repeated_total',
+    'Answers of providers that held the access token they were asked with.',
+    ['integration'],
+  )
   const refreshes = metrics.counter('fairlead_refreshes_total', 'Attempts at renewing a grant, by outcome.', [
     'outcome',
   ])
@@ -109,6 +114,7 @@ export function observe(read: Readers): Observed {
       // A call that was sent nowhere may name what does not exist.
       const integration = call.host === undefined ? '' : call.integration
       calls([integration, call.outcome, call.error ?? String(call.status ?? '')])
+      if (call.repeatsToken) repeated([integration])
       if (call.retries > 0) retries([integration], call.retries)
       if (call.bytesUp > 0) bytes([integration, 'up'], call.bytesUp)
       if (call.bytesDown > 0) bytes([integration, 'down'], call.bytesDown)

@@ -85,6 +85,7 @@ const view = (row: ActivityRow): ActivityView => ({
   total_ms: row.total_ms,
   retries: row.retries,
   refreshed: row.refreshed,
+  repeats_token: row.repeats_token,
   has_bodies: row.bodies !== null,
 })
 

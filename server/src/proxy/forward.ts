@@ -8,10 +8,12 @@ import type { Dispatcher } from 'undici'
 import type { Call } from '../activity/activity.ts'
 import { keep } from '../activity/bodies.ts'
 import { Failure } from '../errors.ts'
+import type { Secret } from '../lib/secret.ts'
 import { egressPhaseOf } from '../net/egress.ts'
 import type { Egress } from '../seams.ts'
 import { type Coding, codingOf, decodedHeaders, plainBody } from './coding.ts'
 import { downstreamHeaders, downstreamTrailers } from './headers.ts'
+import { type Heard, hear, heard, repeats } from './repeated.ts'
 import type { Target } from './target.ts'
 
 export interface Ask {
@@ -20,6 +22,8 @@ export interface Ask {
   headers: string[]
   /** A Buffer can be sent again; a stream cannot. */
   body: Buffer | Readable | null
+  /** What it carries, to be looked for in the answer. */
+  token: Secret
   /** What the caller shall read of the answer's headers, when that is not what the provider wrote. */
   rewrite: ((headers: Held['headers'], status: number) => Held['headers']) | undefined
   /** The wire contract's Decompress: the body goes down without its content coding. */
@@ -34,6 +38,8 @@ export interface Held {
   body: Buffer
   /** It goes down without its content coding. */
   decompress: boolean
+  /** It holds the token it was asked with. */
+  repeatsToken: boolean
 }
 
 /** The most that is held back to be read; a longer answer is no error message and streams on. */
@@ -69,6 +75,7 @@ export function forward(
   const { res } = down
   return new Promise(resolve => {
     let held: Held | undefined
+    let answer: Heard | undefined
     let pieces: Buffer[] = []
     let size = 0
     /** The head is written and has not left: a short piece that comes along leaves with it. */
@@ -136,19 +143,25 @@ export function forward(
         },
         onResponseStart(_c, status, received, statusText) {
           if (status < 200) return
+          answer = heard(received)
           const headers = ask.rewrite ? ask.rewrite(received, status) : received
           if (holds(status, headers))
-            held = { status, headers, statusText: statusText ?? '', body: Buffer.alloc(0), decompress: ask.decompress }
+            held = {
+              ...{ status, headers, statusText: statusText ?? '', body: Buffer.alloc(0), decompress: ask.decompress },
+              repeatsToken: false,
+            }
           else begin(status, headers, statusText ?? '')
         },
         onResponseData(_c, chunk) {
+          hear(answer!, chunk)
           if (!held) return pass(chunk)
           pieces.push(chunk)
           size += chunk.length
           if (size > maxHeld) release()
         },
         onResponseEnd(_c, trailers) {
-          if (held) return settle({ ...held, body: Buffer.concat(pieces) })
+          const repeatsToken = () => repeats(answer!, ask.token.reveal())
+          if (held) return settle({ ...held, body: Buffer.concat(pieces), repeatsToken: repeatsToken() })
           // An empty object when there were none, which is nearly always.
           if (trailers && Object.keys(trailers).length > 0) res.addTrailers(downstreamTrailers(trailers))
           // A decoder ends the response after its last piece.
@@ -157,6 +170,7 @@ export function forward(
           else res.end()
           leaving = false
           first = undefined
+          call.repeatsToken = repeatsToken()
           settle()
         },
         onResponseError(_c, error) {
@@ -203,13 +217,17 @@ function decoded(held: Held): Held {
 
 export function sendHeld(whole: Held, res: ServerResponse, call: Call): void {
   count(call, whole.body)
+  call.repeatsToken = whole.repeatsToken
   const held = whole.decompress ? decoded(whole) : whole
   sendHead(res, held)
   endWith(res, held.body)
 }
 
 /** RFC 9112 §4: a reason phrase may hold any byte from 0x80; Node writes Latin-1, undici read it as UTF-8. */
-function sendHead(res: ServerResponse, { status, statusText, headers }: Omit<Held, 'body' | 'decompress'>): void {
+function sendHead(
+  res: ServerResponse,
+  { status, statusText, headers }: Pick<Held, 'status' | 'statusText' | 'headers'>,
+): void {
   const reason = /[^\x20-\x7e]/.test(statusText) ? Buffer.from(statusText).toString('latin1') : statusText
   res.writeHead(status, reason, downstreamHeaders(headers))
 }

@@ -29,6 +29,7 @@ export const arrived = (req: IncomingMessage, now: number): Call => ({
   endedAt: now,
   retries: 0,
   refreshed: false,
+  repeatsToken: false,
   bodies: undefined,
 })
 

@@ -62,6 +62,11 @@ export function createProxy(given: Given): (req: IncomingMessage, res: ServerRes
     } catch (error) {
       if (!isGone(req, res)) refuse(res, asFailure(error, deps.log), call)
     } finally {
+      if (call.repeatsToken)
+        deps.log.warn(
+          { integration: call.integration, host: call.host },
+          'a provider repeated the access token it was sent',
+        )
       if (call.environmentId !== 0) deps.activity.record(ended(call, req, res, deps.clock.now()))
       // An answer that came before the whole body: what is left is read and thrown away. Closing instead would reset the connection
       // under a caller that is still writing, and the answer would be lost with it (RFC 9112 §9.6).
@@ -230,7 +235,8 @@ function attempt(
   const sent = upstreamHeaders(live, req.rawHeaders, names, req.headers.connection, named.key, call)
   const headers = isRemade ? describing(sent, body as Buffer | null) : sent
   const rewrite = wanted.follow ? undefined : rewriting(url, req, named, first)
-  const ask = { method, target, headers, body, rewrite, decompress: wanted.decompress }
+  const token = live.credential.accessToken
+  const ask = { method, target, headers, body, token, rewrite, decompress: wanted.decompress }
   sending(recorded, target, clock.now())
   return forward(egress, ask, down, recorded, (status, answer) => {
     lane.answered()

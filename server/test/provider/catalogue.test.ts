@@ -157,12 +157,12 @@ const faults: [what: string, yaml: string, says: RegExp[]][] = [
   [
     'a cursor without a name',
     `acme:\n${whole}  proxy:\n    paginate:\n      type: cursor\n      cursor_path_in_response: next\n`,
-    [/^FILE:7: proxy.paginate.cursor_name_in_request: /],
+    [/^FILE:8: proxy.paginate.cursor_name_in_request: /],
   ],
   [
     'a link in two places',
     `acme:\n${whole}  proxy:\n    paginate:\n      type: link\n      link_rel_in_response_header: next\n      link_path_in_response_body: next\n`,
-    [/^FILE:7: proxy.paginate: .*one of them/],
+    [/^FILE:8: proxy.paginate: .*one of them/],
   ],
   [
     'a broken pattern',

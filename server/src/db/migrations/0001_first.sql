@@ -497,6 +497,8 @@ create table activity (
   total_ms real not null,
   retries smallint not null,
   refreshed boolean not null,
+  -- the provider's answer held the access token it was asked with
+  repeats_token boolean not null default false,
   -- its row in activity_body
   bodies uuid
 ) partition by list (slot);
