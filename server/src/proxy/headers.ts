@@ -141,12 +141,8 @@ export function upstreamHeaders(
   }
   const { plain, named, authorization } = presented(live.holder, live.credential, call)
   const set = without(plain, forced)
-  const pairs = without(without(sent, set), forced)
-  pairs.push(...set, ...forced)
-  const all = without(pairs, named)
-  all.push(...named)
-  if (authorization !== undefined) all.push('authorization', authorization)
-  return all
+  const theirs = without([...without(without(sent, set), forced), ...set, ...forced], named)
+  return authorization === undefined ? [...theirs, ...named] : [...theirs, ...named, 'authorization', authorization]
 }
 
 /** Headers about a body that is not the caller's any more; its length is counted anew by who sends it. */
