@@ -38,10 +38,26 @@ export const options = {
   deploy: { type: 'boolean' },
   'instance-url': { type: 'string' },
   'admin-token-file': { type: 'string' },
+  header: { type: 'string', short: 'H', multiple: true },
+  data: { type: 'string', short: 'd' },
+  until: { type: 'string' },
+  once: { type: 'boolean' },
+  secrets: { type: 'boolean' },
+  'passphrase-file': { type: 'string' },
+  url: { type: 'string' },
+  'key-file': { type: 'string' },
+  'dry-run': { type: 'boolean' },
+  'cut-over': { type: 'boolean' },
 } as const satisfies ParseArgsOptionsConfig
 
 export type Option = keyof typeof options
-export type Values = { [Name in Option]?: (typeof options)[Name]['type'] extends 'boolean' ? boolean : string }
+export type Values = {
+  [Name in Option]?: (typeof options)[Name] extends { multiple: true }
+    ? string[]
+    : (typeof options)[Name]['type'] extends 'boolean'
+      ? boolean
+      : string
+}
 
 /** Those every command takes. */
 export const common: Option[] = ['json', 'env', 'help', 'version']
@@ -67,6 +83,8 @@ export interface Ask {
 export interface Result {
   json: unknown
   text: string
+  /** Said and done, and what was looked at is not well: exit code 1. */
+  isBad?: boolean
 }
 
 export interface Command {
@@ -78,7 +96,8 @@ export interface Command {
   options: Option[]
   /** How many arguments follow its words. */
   args: { min: number; max: number }
-  run(context: Context): Promise<Result>
+  /** Undefined when it has printed everything itself. */
+  run(context: Context): Promise<Result | undefined>
 }
 
 /** The one value of an option that must be there. */

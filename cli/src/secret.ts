@@ -5,7 +5,7 @@ import { UsageFault } from './faults.ts'
 
 export async function secretFrom(
   { values, ask }: Pick<Context, 'values' | 'ask'>,
-  option: 'client-secret-file' | 'admin-token-file',
+  option: 'client-secret-file' | 'admin-token-file' | 'passphrase-file' | 'key-file',
   what: string,
 ): Promise<string> {
   const file = values[option]
