@@ -120,6 +120,12 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
   }
   try {
     const catalogue = loadCatalogue({ overlayPath: config.providersPath, egressAllow: config.egressAllow })
+    const beyond = catalogue.list().filter(provider => provider.unsupported)
+    if (beyond.length > 0)
+      log.warn(
+        { providers: Object.fromEntries(beyond.map(provider => [provider.name, provider.unsupported])) },
+        'provider definitions ask for what this version cannot do; connections of these are not made here',
+      )
     const { database, jobPool } = await openDatabase(config, log, closers)
     const { db } = database
     const keyStore = createKeyStore(db)

@@ -48,7 +48,6 @@ interface Deps extends StoreDeps {
 }
 
 const needsClient = new Set(['OAUTH1', 'OAUTH2'])
-const supported = new Set(['OAUTH1', 'OAUTH2', 'OAUTH2_CC', 'API_KEY', 'BASIC', 'JWT', 'TWO_STEP', 'NONE'])
 
 const refuse = (path: string, message: string): never => {
   throw new Failure('invalid_body', { message, issues: [{ code: 'custom', message, path: [path] }] })
@@ -142,8 +141,11 @@ export function integrationRoutes(deps: Deps) {
     const body = c.req.valid('json')
     const provider = catalogue.get(body.provider)
     if (!provider) return refuse('provider', `There is no provider "${body.provider}".`)
-    if (!supported.has(provider.auth_mode))
-      return refuse('provider', `Providers of kind ${provider.auth_mode} are not supported by this version.`)
+    if (provider.unsupported)
+      return refuse(
+        'provider',
+        `This version cannot do what ${body.provider} needs: ${provider.unsupported.join('; ')}.`,
+      )
     if (needsClient.has(provider.auth_mode) && !body.credentials)
       return refuse('credentials', `${provider.display_name} needs the client id and secret of your OAuth app.`)
     checkCredentials(provider, body.credentials)

@@ -24,6 +24,18 @@ const authModes = [
   'MCP_OAUTH2_GENERIC',
 ] as const
 
+/** How connections are made here. */
+export const supportedModes: ReadonlySet<string> = new Set<(typeof authModes)[number]>([
+  'OAUTH1',
+  'OAUTH2',
+  'OAUTH2_CC',
+  'API_KEY',
+  'BASIC',
+  'JWT',
+  'TWO_STEP',
+  'NONE',
+])
+
 const text = z.string().min(1)
 const texts = z.array(text)
 const scalar = z.union([z.string(), z.number(), z.boolean()]).transform(String)
@@ -185,7 +197,8 @@ export const providerDefinition = z.strictObject({
   // identity
   display_name: text,
   categories: texts.optional(),
-  auth_mode: z.enum(authModes),
+  /** Any: what is not among `supportedModes` is read and not used. */
+  auth_mode: z.union([z.enum(authModes), text]).transform(mode => mode as (typeof authModes)[number]),
   docs: z.string().optional(),
   docs_connect: z.string().optional(),
   setup_guide_url: z.string().optional(),
@@ -343,4 +356,6 @@ export type ProviderDefinition = z.infer<typeof providerDefinition>
 /** A definition by its name. */
 export interface Provider extends ProviderDefinition {
   name: string
+  /** What of its definition this version cannot do; connections of it are not made here. */
+  unsupported?: string[]
 }

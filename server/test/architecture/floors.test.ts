@@ -283,6 +283,10 @@ const defaults = (sources: Source[]): string[] =>
     .filter(({ text }) => /^export default\b|\bas default\b/m.test(withoutComments(text)))
     .map(({ path }) => `${path}: no default exports`)
 
+/** Words that were there before a company took them, and a parameter of the wire contract that is named after one. */
+const otherwise =
+  /\b(?:view|border|flex|bounding|inline)-?box\b|\bbox-(?:sizing|shadow)\b|\bviewBox\b|refresh_github_app_jwt_token/g
+
 /** Words of strings and identifiers alike: `salesforceHosts`, 'salesforce-sandbox' and SALESFORCE all name a provider. */
 function providerNames(sources: Source[], names: string[]): string[] {
   const words = (text: string) =>
@@ -293,7 +297,7 @@ function providerNames(sources: Source[], names: string[]): string[] {
   return sources
     .filter(({ path }) => inServer(path) || path.startsWith('contract/'))
     .flatMap(({ path, text }) => {
-      const said = words(withoutComments(text))
+      const said = words(withoutComments(text).replace(otherwise, ''))
       return names.filter(name => said.includes(words(name))).map(name => `${path}: core names the provider "${name}"`)
     })
 }
