@@ -73,7 +73,8 @@ export function builtPage(folder: string): BuiltPage {
           'Cache-Control': 'no-store',
           'Referrer-Policy': 'no-referrer',
           'X-Content-Type-Options': 'nosniff',
-          ...(c.req.url.startsWith('https:') && { 'Strict-Transport-Security': 'max-age=31536000' }),
+          // RFC 6797 §7.2: over TLS alone, which ends before this process. The header says so to nobody but whoever sent it.
+          ...(c.req.header('x-forwarded-proto') === 'https' && { 'Strict-Transport-Security': 'max-age=31536000' }),
         },
       })
     },
