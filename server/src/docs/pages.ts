@@ -3,6 +3,7 @@
  * says where it stands in its front matter (`section`, `order`); one that does not stands among the guides.
  */
 import { readdir, readFile } from 'node:fs/promises'
+import { basename } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { causes, errors, states, warnings, webhookEvents } from '@fairlead/contract'
 import type { Catalogue } from '../provider/catalogue.ts'
@@ -53,7 +54,11 @@ const generated: Record<string, string> = {
 
 export async function readPages(catalogue: Catalogue, url: string): Promise<Page[]> {
   const names = (await readdir(folder)).filter(name => name.endsWith('.md'))
-  const written = await Promise.all(names.map(name => readPage(name.slice(0, -'.md'.length), url)))
+  const written = await Promise.all([
+    ...names.map(name => readPage(`${folder}${name}`, url)),
+    // One source for the repository and for here.
+    readPage(fileURLToPath(new URL('../../../SECURITY.md', import.meta.url)), url, { section: 'Operate', order: 6 }),
+  ])
   const guides = await Promise.all(
     catalogue.list().map(async (provider): Promise<Page> => {
       const guide = await guideOf(provider, catalogue.hooks(provider), url)
@@ -73,11 +78,16 @@ export async function readPages(catalogue: Catalogue, url: string): Promise<Page
   )
 }
 
-async function readPage(name: string, url: string): Promise<Page> {
-  const source = await readFile(`${folder}${name}.md`, 'utf8')
+async function readPage(
+  file: string,
+  url: string,
+  otherwise: Pick<Page, 'section' | 'order'> = { section: 'Guides', order: 50 },
+): Promise<Page> {
+  const name = basename(file, '.md').toLowerCase()
+  const source = await readFile(file, 'utf8')
   const [, front = '', text = source] = /^---\n([\s\S]*?)\n---\n([\s\S]*)$/.exec(source) ?? []
   const said = new Map(front.split('\n').map(line => line.split(': ', 2) as [string, string]))
-  const section = sections.find(one => one === said.get('section')) ?? 'Guides'
+  const section = sections.find(one => one === said.get('section')) ?? otherwise.section
   const markdown = text
     .trim()
     .replaceAll('{{url}}', url)
@@ -86,7 +96,7 @@ async function readPage(name: string, url: string): Promise<Page> {
     path: name === 'index' ? '/docs/' : `/docs/${name}`,
     title: /^# (.+)$/m.exec(markdown)?.[1] ?? name,
     section,
-    order: Number(said.get('order') ?? 50),
+    order: Number(said.get('order') ?? otherwise.order),
     listed: name !== 'index',
     markdown,
   }
@@ -116,7 +126,7 @@ export function sectionsOf({ title, markdown }: Page): { heading: string; text: 
 export const llmsText = (pages: Page[], url: string): string =>
   [
     '# Fairlead',
-    '> Connects products to their customers’ accounts, Salesforce first: sign-in, tokens that stay fresh, and a proxy to call the API through.',
+    '> Connects products to their customers’ accounts: sign-in, tokens that stay fresh, and a proxy to call the API through.',
     ...sections.map(section => {
       const inside = pages.filter(page => page.section === section && page.listed)
       return [
