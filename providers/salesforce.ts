@@ -5,6 +5,7 @@
 
 import { loginOfIdentity, organizationQuery, readOrganization, readVersions } from '../salesforce/account.ts'
 import { appFaults, appProject, rangesIn } from '../salesforce/app-project.ts'
+import { examine } from '../salesforce/doctor.ts'
 import { explain } from '../salesforce/errors.ts'
 import { loginOf, readHost } from '../salesforce/hosts.ts'
 import { zip } from '../salesforce/zip.ts'
@@ -67,7 +68,9 @@ export const salesforceHooks = (login: Login): Hooks => ({
   readFact(provider, name, typed) {
     if (name !== 'hostname') return undefined
     const read = readHost(typed, { localhost: localhost(provider) })
-    return read.ok ? { facts: { hostname: read.host.host } } : { fault: read.fault }
+    if (!read.ok) return { fault: read.fault }
+    const { host, prefix } = read.host
+    return { facts: { hostname: host, ...(prefix && { site_path: prefix }) } }
   },
 
   appProject: appProjectHook,
@@ -95,6 +98,19 @@ export const salesforceHooks = (login: Login): Hooks => ({
         ...(organization && { organization_kind: organization.kind, instance_name: organization.instance }),
       },
     }
+  },
+
+  examine(patient) {
+    const { config, provider, redirectUri } = patient
+    const org = text(config.instance_url)
+    return examine({
+      ...patient,
+      ...{ login: login ?? loginAt(org), org, callback: redirectUri },
+      hostname: text(config.hostname),
+      organizationId: text(config.organization_id),
+      apiVersion: text(config.api_version),
+      signsIn: provider.auth_mode === 'OAUTH2',
+    })
   },
 
   explain({ where, error, description, config, redirectUri, exits }) {

@@ -59,6 +59,7 @@ import { migrate, migrationsFolder } from './db/migrate.ts'
 import { type Address, type DirectPool, type OpenDb, openDb, openDirectPool } from './db/open.ts'
 import { openApi } from './docs/openapi.ts'
 import { docsRoutes } from './docs/routes.ts'
+import { doctorRoutes } from './doctor/routes.ts'
 import { Failure } from './errors.ts'
 import { absentRoutes } from './http/absent.ts'
 import { api, type Guard, jsonOnly, limitBody, onError, onNotFound, openToPages } from './http/api.ts'
@@ -82,6 +83,7 @@ import { addressesOf, exitsOf } from './net/exits.ts'
 import { loadCatalogue } from './provider/catalogue.ts'
 import { createExplain } from './provider/explain.ts'
 import { providerRoutes } from './provider/routes.ts'
+import { createLimits } from './proxy/limits.ts'
 import { createProxy, isProxied } from './proxy/routes.ts'
 import type { Db } from './seams.ts'
 import { readKeyFile, writeKeyFile } from './vault/key-file.ts'
@@ -227,10 +229,11 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     void rotation.sweep().catch(error => log.warn({ reason: String(error) }, 'a rotation could not be taken up yet'))
     void catching.catchUp().catch(error => log.warn({ reason: String(error) }, 'the journal could not be replayed yet'))
 
+    const exits = async () => addressesOf(await exitsOf(config.egressProxies))
     const explain = createExplain({
       catalogue,
       redirectUri: `${config.url}/oauth/callback`,
-      exits: async () => addressesOf(await exitsOf(config.egressProxies)),
+      exits,
     })
     const guard: Guard = route => secured(route, callers)
     const changed = (environmentId: number) =>
@@ -278,6 +281,8 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     routes.route('/', integrationRoutes({ ...shared, changed, endGrants }))
     routes.route('/', editRoutes(shared))
     routes.route('/', connectionRoutes(shared))
+    const limits = createLimits(clock)
+    routes.route('/', doctorRoutes({ ...shared, exits, usageOf: limits.usageOf }))
     routes.route('/', connectRoutes(shared))
     routes.route('/', activityRoutes(shared))
     routes.route('/', webhookRoutes({ ...shared, deliveries }))
@@ -286,7 +291,7 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     routes.route('/', docsRoutes({ ...shared, document }))
     routes.route('/', absentRoutes())
 
-    const proxy = createProxy(shared)
+    const proxy = createProxy({ ...shared, limits })
     const listener = getRequestListener(routes.fetch)
     const handler = (req: IncomingMessage, res: ServerResponse) => {
       req.url = currentPath(req.url ?? '')

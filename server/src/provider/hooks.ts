@@ -112,13 +112,11 @@ export interface Patient {
   health: Health
   /** As `ConnectionState.cause`. */
   cause: string | null
-  /** What the provider said, when that was kept. */
-  said: { error: string; description: string } | undefined
   scopesRequested: readonly string[]
   scopesGranted: readonly string[]
   renewable: boolean
-  /** A renewal has brought a new refresh token before. */
-  rotates: boolean
+  /** A renewal has brought a new refresh token before; undefined while none has shown it. */
+  rotates: boolean | undefined
   grants: number
   /** Calls of a day used and allowed, when some answer said so lately. */
   usage: { used: number; limit: number } | undefined
@@ -129,6 +127,6 @@ export interface Patient {
   open(url: URL): Promise<Reply | undefined>
   /** A form to an endpoint on an allowed host, with the integration's client id and secret. */
   asClient(url: URL, form: Record<string, string>): Promise<Reply | undefined>
-  /** Is the refresh token, or the access token, known there, and until when? Undefined when introspection does not say. */
-  introspect(token: 'access_token' | 'refresh_token'): Promise<Reply | undefined>
+  /** Does the provider still know the token? */
+  introspect(token: 'access_token' | 'refresh_token'): Promise<'active' | 'inactive' | 'unknown' | 'not_offered'>
 }

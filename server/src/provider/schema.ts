@@ -73,7 +73,7 @@ const form = z.record(z.string(), formField)
 
 /** Ours. How to recognise the answer that says "this access token has ended". */
 const expiredToken = z.strictObject({
-  status: z.number().int().min(400).max(599),
+  status: z.number().int().min(300).max(599),
   body_equals: text.optional(),
   body_excludes: texts.optional(),
 })

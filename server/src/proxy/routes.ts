@@ -21,7 +21,7 @@ import { mayMeanExpired, meansExpired } from './expiry.ts'
 import { type Ask, type Downstream, downstream, forward, type Held, sendHeld } from './forward.ts'
 import { describing, namesOf, type Traits, upstreamHeaders, withAddresses } from './headers.ts'
 import { createLanes, type Lane, type Lanes } from './lanes.ts'
-import { createLimits, type Limits } from './limits.ts'
+import type { Limits } from './limits.ts'
 import { bodyWithMembers, takesMembers } from './members.ts'
 import { arrived, begun, capture, ended, identified, secretsOf, sending, up } from './record.ts'
 import { type RetryRules, retryRules, waitBefore } from './retry.ts'
@@ -35,13 +35,13 @@ interface Given {
   activity: Activity
   clock: Clock
   log: Log
+  limits: Limits
   /** FAIRLEAD_URL. */
   url: string
 }
 
 interface Deps extends Given {
   lanes: Lanes
-  limits: Limits
 }
 
 /** Bodies up to this size are kept until the answer is in, so that a call whose token had ended can be sent again. */
@@ -53,7 +53,7 @@ const shortestKey = 32
 export const isProxied = (url: string): boolean => url.startsWith('/proxy/') || url.startsWith('/via/')
 
 export function createProxy(given: Given): (req: IncomingMessage, res: ServerResponse) => Promise<void> {
-  const deps = { ...given, lanes: createLanes(given.clock), limits: createLimits(given.clock) }
+  const deps = { ...given, lanes: createLanes(given.clock) }
   const renewedBlind = new Map<string, number>()
   return async (req, res) => {
     const call = arrived(req, deps.clock.now())

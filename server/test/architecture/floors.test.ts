@@ -30,7 +30,7 @@ const floors: { rooms: string[]; among?: 'free' }[] = [
   { rooms: ['main'] },
   { rooms: ['run'] },
   { rooms: ['app'] },
-  { rooms: ['connect', 'proxy', 'webhook', 'docs', 'dashboard'] },
+  { rooms: ['connect', 'proxy', 'webhook', 'doctor', 'docs', 'dashboard'] },
   { rooms: ['connection'] },
   { rooms: ['credential'] },
   { rooms: ['integration'] },
