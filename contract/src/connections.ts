@@ -101,6 +101,10 @@ export const connectionView = z
     created_at: z.string(),
     updated_at: z.string(),
     last_fetched_at: z.string().nullable(),
+    confirm_by: z
+      .string()
+      .nullable()
+      .openapi({ description: 'Ours. Until then it waits to be confirmed, and cannot be used; null: it need not be.' }),
     health,
     state: connectionState,
     warnings: z.array(connectionWarning),
@@ -261,4 +265,22 @@ export const updateMetadataOf = createRoute({
   method: 'patch',
   summary: 'Lays members over the metadata of a connection',
   responses: { 200: json(metadata, 'What was sent.'), ...failing },
+})
+
+export const confirmConnection = createRoute({
+  method: 'post',
+  path: '/connections/{connectionId}/confirm',
+  summary: 'Says that the user who began a sign-in is the one who finished it, so that the connection can be used',
+  description:
+    'For environments with `confirm_connections`. Call it with the id of the user who is signed in to your product when the sign-in has ended;' +
+    ' another `end_user_id` than the session was opened for is refused. Confirming twice is harmless.',
+  security: anyKeyWith(scope('update')),
+  request: {
+    ...named,
+    body: {
+      required: false,
+      content: { 'application/json': { schema: z.strictObject({ end_user_id: z.string().max(255).optional() }) } },
+    },
+  },
+  responses: { 200: success, ...failing },
 })

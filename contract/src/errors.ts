@@ -66,6 +66,19 @@ export const errors = {
   // nouns
   unknown_provider_config: [400, 'No integration with this provider_config_key exists in this environment.'],
   unknown_connection: [400, 'No connection with this id exists on this integration.'],
+  origin_not_allowed: [
+    403,
+    'This page may not start a sign-in here. Its origin has to be among allowed_origins of the environment.',
+  ],
+  click_missing: [403, 'Open the link again and press the button on its page in this browser.'],
+  return_url_not_allowed: [
+    400,
+    'This return URL is not among return_urls of the environment. They are compared to the letter.',
+  ],
+  connection_unconfirmed: [
+    424,
+    'This connection waits for POST /connections/:id/confirm from your backend, and cannot be used before.',
+  ],
   integration_not_allowed: [400, 'This connect session does not allow this integration.'],
 
   // connect: what the callback or the start can end with

@@ -63,7 +63,7 @@ const decided = {
   }),
   confirm_connections: z.boolean().openapi({
     description:
-      'Whether the backend confirms each new connection before it can be used. Stored; this version asks for no confirmation.',
+      'Whether your backend confirms each new connection, with POST /connections/{connectionId}/confirm, before it can be used. One that is not confirmed within ten minutes is deleted and its tokens are revoked.',
   }),
 }
 

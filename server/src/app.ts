@@ -32,6 +32,7 @@ import type { Config } from './config.ts'
 import { type Channel, createChannel } from './connect/notify.ts'
 import { connectRoutes } from './connect/routes.ts'
 import { expireHandshakes, findSessionCaller, sealedVerifiers } from './connect/store.ts'
+import { confirmRoutes, endUnconfirmed } from './connection/confirm.ts'
 import { editRoutes } from './connection/edit.ts'
 import { type Connections, createConnections, holderOf } from './connection/live.ts'
 import { connectionRoutes } from './connection/routes.ts'
@@ -257,6 +258,8 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
       url: config.url,
     }
 
+    closers.push(every(seconds(20), log, () => endUnconfirmed(shared)))
+
     const routes = api()
     routes.onError(onError(log))
     routes.notFound(onNotFound)
@@ -279,6 +282,7 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     routes.route('/', egressRoutes({ guard, exits: () => exitsOf(config.egressProxies) }))
     routes.route('/', providerRoutes(shared))
     routes.route('/', integrationRoutes({ ...shared, changed, endGrants }))
+    routes.route('/', confirmRoutes(shared))
     routes.route('/', editRoutes(shared))
     routes.route('/', connectionRoutes(shared))
     const limits = createLimits(clock)

@@ -4,6 +4,7 @@
  */
 
 import { type ConnectionWarning, errors, unstorable } from '@fairlead/contract'
+import { readSettings } from '../account/settings/store.ts'
 import type { Actor, Audit } from '../audit/audit.ts'
 import { holderOf } from '../connection/live.ts'
 import { warningsOf } from '../connection/routes.ts'
@@ -308,15 +309,18 @@ export async function save(
       credentialId: await reconnect(deps, integration, handshake, session, added, holder),
     }
 
+  const { confirm_connections: waitsForConfirmation } = await readSettings(deps.db, environmentId)
   const credentialId = await deps.db.transaction(async tx => {
     await tellSuccess(tx, attemptOf(handshake), {
       operation: 'creation',
       account: accountView(holder.provider, config),
-      isPending: false,
+      isPending: waitsForConfirmation,
     })
     const stores = { ...deps, db: tx }
-    const older = session.endUser && (await takePlaceOfOlder(stores, holder, integration, session.endUser.id, added))
-    const id = older ?? (await addCredential(stores, added))
+    // A grant that may yet turn out to be somebody else's takes nothing's place.
+    const mayReplace = session.endUser !== null && !waitsForConfirmation
+    const older = mayReplace && (await takePlaceOfOlder(stores, holder, integration, session.endUser!.id, added))
+    const id = older || (await addCredential(stores, added))
     await addConnection(tx, {
       environmentId,
       integrationId: integration.id,
@@ -326,6 +330,7 @@ export async function save(
       organization: session.organization,
       tags: session.tags,
       webhookUrlOverride: session.webhookUrlOverride,
+      waitsForConfirmation,
     })
     await deps.audit(tx, endUserActor(session), {
       environmentId,

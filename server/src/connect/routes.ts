@@ -1,8 +1,9 @@
 /**
  * Connect: from a session to a stored connection. This room owns the tables `connect_session`, `handshake` and `connect_result`, and
- * POST /connect/sessions, POST /connect/sessions/reconnect, GET|DELETE /connect/session, GET /connect/session/results, GET /connect/ (the hosted page), GET /oauth/connect/:key, GET /oauth/callback.
+ * POST /connect/sessions, POST /connect/sessions/reconnect, GET|DELETE /connect/session, GET /connect/session/results, GET /connect/ (the hosted page), GET|POST /oauth/connect/:key, GET /oauth/callback.
  * It hands the finished account to `credential/` and `connection/` in one transaction and never hears of it again.
  */
+import type { IncomingMessage } from 'node:http'
 import { fileURLToPath } from 'node:url'
 import {
   type ConnectUi,
@@ -19,20 +20,22 @@ import {
   submitNothing,
   submitTwoStep,
 } from '@fairlead/contract'
+import type { HttpBindings } from '@hono/node-server'
 import type { Context } from 'hono'
-import { type Callers, environmentCaller, sessionCaller } from '../account/caller.ts'
+import { type Callers, environmentCaller, type SessionCaller, sessionCaller } from '../account/caller.ts'
 import { framingOrigins, readSettings } from '../account/settings/store.ts'
 import { endUserOf } from '../connection/routes.ts'
 import type { Kind } from '../credential/kinds/kind.ts'
 import { Failure } from '../errors.ts'
 import { api, asFailure, errorHeader, type Guard } from '../http/api.ts'
 import { builtPage } from '../http/static.ts'
-import { type Integration, listIntegrations } from '../integration/store.ts'
+import { findIntegration, type Integration, listIntegrations } from '../integration/store.ts'
 import type { Secret } from '../lib/secret.ts'
 import { isoZulu, minutes } from '../lib/time.ts'
-import { forgetBrowser } from './browser.ts'
+import { browserOf, forgetBrowser } from './browser.ts'
 import { attemptOf, finishOAuth, stateOf, takeBack } from './callback.ts'
 import { type Attempt, type Channel, tellFailure } from './notify.ts'
+import { clickPage, isClicked, needsClick } from './opener.ts'
 import { type Audience, connectedPage, failedPage, nobody } from './page.ts'
 import { accountView, givenFacts, type Target, targetOf } from './reconnect.ts'
 import { openReconnectSession, openSession } from './session.ts'
@@ -60,6 +63,7 @@ const looksView = (looks: ConnectUi) => ({
 export function connectRoutes(deps: Deps) {
   const { callers, guard, url } = deps
   const app = api()
+  const secure = url.startsWith('https:')
   const ui = builtPage(fileURLToPath(new URL('../../../connect-ui/dist/', import.meta.url)))
 
   const sessionView = ({ token, expiresAt }: { token: Secret; expiresAt: Date }) => ({
@@ -179,32 +183,54 @@ export function connectRoutes(deps: Deps) {
     return session ? (await readSettings(deps.db, session.environment.id)).allowed_origins : []
   }
 
-  app.get('/oauth/connect/:key', async c => {
+  app.on(['GET', 'POST'], '/oauth/connect/:key', async c => {
     const elsewhere = sameLoopback(c.req.url, url)
     if (elsewhere) return c.redirect(elsewhere, 302)
-    const search = new URL(c.req.url).searchParams
-    const caller = await callers.bySessionToken(sessionTokenIn(search))
-    const query = readStartQuery(search)
+    const { pathname, search, searchParams } = new URL(c.req.url)
+    const caller = await callers.bySessionToken(sessionTokenIn(searchParams))
+    const query = readStartQuery(searchParams)
     const key = c.req.param('key')
     const { attempt } = query
     const opener = attempt && deps.channel.begun(attempt)
+    const cookies = c.req.header('cookie')
     return asPage(
       async () => {
+        if (c.req.method === 'POST') {
+          if (!isClicked(searchParams.get('click'), cookies, secure)) throw new Failure('click_missing')
+        } else {
+          const { allowed_origins } = await readSettings(deps.db, caller.environment.id)
+          const header = (name: string) => c.req.header(name)
+          const arriving = { header, browser: browserOf(incomingOf(c)), attempt, opener }
+          if (needsClick(deps.keyedHash, arriving, new URL(url).origin, allowed_origins))
+            return clickPage({ ...(await askFor(caller, key)), action: `${pathname}${search}`, cookies, secure })
+        }
         const { location, setCookie } = await startOAuth(deps, caller, key, query, opener)
-        return new Response(null, {
-          status: 302,
-          headers: {
-            Location: location,
-            'Set-Cookie': setCookie,
-            'Cache-Control': 'no-store',
-            'Referrer-Policy': 'no-referrer',
-          },
-        })
+        return leave(location, c.req.method === 'POST' ? 303 : 302, setCookie)
       },
       { opener, isAwaited: attempt !== null },
       { sessionId: caller.sessionId, attempt, integrationKey: key, connectionId: null },
     )
   })
+
+  /** What the click page says: where the sign-in will be, and for whom. */
+  async function askFor(caller: SessionCaller, key: string) {
+    const session = await loadSession(deps, caller.sessionId)
+    const integration = await findIntegration(deps, caller.environment.id, key)
+    const provider = integration && deps.catalogue.get(integration.provider)
+    if (!session || !provider) throw new Failure(session ? 'unknown_provider_config' : 'unknown_connect_session_token')
+    const target = await targetOf(deps.db, session)
+    const endUser = session.endUser ?? target?.connection.endUser
+    const organization = session.organization ?? target?.connection.organization
+    return {
+      provider: provider.display_name,
+      who: {
+        name: endUser?.display_name ?? endUser?.email ?? endUser?.id ?? 'the product that sent you here',
+        email: endUser?.email,
+        organization: organization?.display_name ?? organization?.id,
+      },
+      plainOrigin: /^http:\/\/[^/\s$]+/.exec(provider.authorization_url ?? '')?.[0],
+    }
+  }
 
   app.get('/oauth/callback', c => {
     // HEAD is routed here too, and a link checker's HEAD must not use up the sign-in.
@@ -213,15 +239,17 @@ export function connectRoutes(deps: Deps) {
     return asPage(async () => {
       const handshake = await takeBack(deps, search)
       const audience = { opener: handshake.opener, isAwaited: handshake.attempt !== null }
-      return asPage(
-        async () => {
-          const response = connectedPage(await finishOAuth(deps, handshake, search, c.req.header('cookie')), audience)
-          response.headers.append('Set-Cookie', forgetBrowser(stateOf(search) ?? '', url.startsWith('https:')))
-          return response
-        },
+      const forget = forgetBrowser(stateOf(search) ?? '', secure)
+      const last = await asPage(
+        async () => connectedPage(await finishOAuth(deps, handshake, search, c.req.header('cookie')), audience),
         audience,
         attemptOf(handshake),
       )
+      // How it ended is in the session's results: nothing rides in the URL. One that has to go on elsewhere has not ended.
+      const goesOn = last.headers.get(errorHeader) === 'belongs_elsewhere'
+      if (handshake.returnUrl !== null && !goesOn) return leave(handshake.returnUrl, 303, forget)
+      last.headers.append('Set-Cookie', forget)
+      return last
     })
   })
 
@@ -269,6 +297,21 @@ function sessionTokenIn(search: URLSearchParams): string {
     throw new Failure(search.has('public_key') ? 'deprecated_authentication' : 'missing_connect_session_token')
   return token
 }
+
+function leave(location: string, status: 302 | 303, setCookie: string): Response {
+  return new Response(null, {
+    status,
+    headers: {
+      Location: location,
+      'Set-Cookie': setCookie,
+      'Cache-Control': 'no-store',
+      'Referrer-Policy': 'no-referrer',
+    },
+  })
+}
+
+/** Guaranteed by the one listener, which runs this router on node:http. */
+const incomingOf = (c: Context): IncomingMessage => (c.env as HttpBindings).incoming
 
 const loopback = new Set(['localhost', '127.0.0.1', '[::1]'])
 

@@ -1,5 +1,6 @@
 import { type IntegrationDefaults, integrationKey, unstorable } from '@fairlead/contract'
 import type { SessionCaller } from '../account/caller.ts'
+import { readSettings } from '../account/settings/store.ts'
 import { authorizationUrl, automatedFacts } from '../credential/kinds/oauth2-code.ts'
 import { Failure } from '../errors.ts'
 import { findIntegration, type Integration, listIntegrations } from '../integration/store.ts'
@@ -26,15 +27,17 @@ export interface StartQuery {
   authorizationParams: Record<string, string>
   /** The `ws_client_id`: of a WebSocket of ours, or any UUID that the client made up to find the result by. */
   attempt: string | null
+  /** Where the browser goes in the end: one of the environment's return URLs. */
+  returnUrl: string | null
 }
 
-const known = new Set(['connect_session_token', 'ws_client_id', 'user_scope'])
+const known = new Set(['connect_session_token', 'ws_client_id', 'user_scope', 'click'])
 
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
 
 /** `params[hostname]=…` and its siblings. Throws `invalid_query_params` for what nobody defined. */
 export function readStartQuery(search: URLSearchParams): StartQuery {
-  const query: StartQuery = { params: {}, authorizationParams: {}, attempt: null }
+  const query: StartQuery = { params: {}, authorizationParams: {}, attempt: null, returnUrl: null }
   const issues: { code: string; message: string; path: string[] }[] = []
   const refuse = (message: string, ...path: string[]) => issues.push({ code: 'custom', message, path })
   const seen = new Set<string>()
@@ -50,6 +53,7 @@ export function readStartQuery(search: URLSearchParams): StartQuery {
     else if (name === 'connection_id') refuse('A connect session decides the connection id. Leave it out.', name)
     else if (name === 'ws_client_id' && !uuid.test(value)) refuse('Not a UUID.', name)
     else if (name === 'ws_client_id') query.attempt = value.toLowerCase()
+    else if (name === 'return_url') query.returnUrl = value
     else if (!known.has(name)) refuse('Unknown parameter.', name)
   }
   if (issues.length > 0) throw new Failure('invalid_query_params', { issues })
@@ -102,6 +106,11 @@ export async function startOAuth(
   const authorize = endpoint(provider, provider.authorization_url, config)
   if (!authorize) throw new Failure('connection_config_missing')
 
+  // Compared to the letter: no prefix, no pattern, no other spelling (RFC 9700 §4.11).
+  const { returnUrl } = query
+  if (returnUrl !== null && !(await readSettings(deps.db, environmentId)).return_urls.includes(returnUrl))
+    throw new Failure('return_url_not_allowed')
+
   const state = randomToken(256)
   const verifier = randomToken(256)
   const redirectUri = `${deps.url}/oauth/callback`
@@ -119,6 +128,7 @@ export async function startOAuth(
     scopesRequested: scopes,
     attempt: query.attempt,
     opener,
+    returnUrl,
   })
   if (query.attempt && !opener) await askForOpener(deps.db, query.attempt)
   const location = authorizationUrl({
@@ -153,8 +163,9 @@ export async function belongsElsewhere(
   {
     attempt,
     opener,
+    returnUrl,
     authorizationParams,
-  }: Pick<StartQuery, 'attempt' | 'authorizationParams'> & { opener: string | null },
+  }: Pick<StartQuery, 'attempt' | 'returnUrl' | 'authorizationParams'> & { opener: string | null },
 ): Promise<BelongsElsewhere> {
   const allowed = caller.allowedIntegrations
   const right = (await listIntegrations(deps, caller.environment.id)).find(({ key, provider: name, clientId }) => {
@@ -163,7 +174,7 @@ export async function belongsElsewhere(
     return serves && clientId && (allowed.length === 0 || allowed.includes(key))
   })
   if (!right) return new BelongsElsewhere(elsewhere, undefined)
-  const query = { params: elsewhere.params, authorizationParams, attempt }
+  const query = { params: elsewhere.params, authorizationParams, attempt, returnUrl }
   const start = await startOAuth(deps, caller, right.key, query, opener, true)
   const name = right.displayName ?? deps.catalogue.get(right.provider)!.display_name
   return new BelongsElsewhere(elsewhere, { ...start, name })

@@ -139,6 +139,7 @@ export interface Handshake {
   attempt: string | null
   /** The origin of the page that opened it, where that is known. */
   opener: string | null
+  returnUrl: string | null
 }
 
 const verifierPlace = (environmentId: number, stateHash: Buffer) => ({
@@ -159,9 +160,9 @@ export async function addHandshake({ db, vault }: StoreDeps, state: string, hand
       delete from connect_session where id in (
         select id from connect_session where expires_at < clock_timestamp() - interval '1 hour' limit 100 for update skip locked))
     insert into handshake (state_hash, environment_id, integration_id, connect_session_id, connection_id, browser_hash,
-      verifier_sealed, redirect_uri, config, scopes_requested, attempt, opener_origin, expires_at)
+      verifier_sealed, redirect_uri, config, scopes_requested, attempt, opener_origin, return_url, expires_at)
     values (${stateHash}, ${environmentId}, ${integrationId}, ${sessionId}, ${connectionId}, ${browserHash}, ${sealed}, ${redirectUri},
-      ${JSON.stringify(config)}::jsonb, ${handshake.scopesRequested}, ${handshake.attempt}, ${handshake.opener},
+      ${JSON.stringify(config)}::jsonb, ${handshake.scopesRequested}, ${handshake.attempt}, ${handshake.opener}, ${handshake.returnUrl},
       clock_timestamp() + ${handshakeMinutes}::int * interval '1 minute')
     returning set_config('synchronous_commit', 'off', true)`)
 }
@@ -193,6 +194,7 @@ export async function takeHandshake({ db, vault }: StoreDeps, state: string): Pr
     scopes_requested: string[]
     attempt: string | null
     opener_origin: string | null
+    return_url: string | null
     integration_key: string
     live: boolean
   }>(sql`
@@ -226,6 +228,7 @@ export async function takeHandshake({ db, vault }: StoreDeps, state: string): Pr
     scopesRequested: row.scopes_requested,
     attempt: row.attempt,
     opener: row.opener_origin,
+    returnUrl: row.return_url,
     integrationKey: row.integration_key,
   }
 }

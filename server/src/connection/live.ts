@@ -139,6 +139,11 @@ export function createConnections(deps: Deps): Connections {
   }
 }
 
+/** What a connection that waits to be confirmed is not. */
+export function requireConfirmed({ connection }: Live): void {
+  if (connection.confirmBy) throw new Failure('connection_unconfirmed')
+}
+
 const environmentName = (id: number): string => `environment ${id}`
 const nameOf = (environmentId: number, integrationKey: string, connectionId: string): string =>
   `${environmentId}\n${integrationKey}\n${connectionId}`

@@ -32,7 +32,7 @@ import { createCache } from '../lib/cache.ts'
 import type { Log } from '../lib/log.ts'
 import { isoOffset, isoZulu, minutes } from '../lib/time.ts'
 import type { Db } from '../seams.ts'
-import type { Connections, Live } from './live.ts'
+import { type Connections, type Live, requireConfirmed } from './live.ts'
 import {
   blockMatching,
   type Connection,
@@ -101,6 +101,7 @@ export function connectionRoutes(deps: Deps) {
     const live = await connections.live(caller.environment.id, query.provider_config_key, connectionId, 'not_found')
     let { credential } = live
     if (reveals) {
+      requireConfirmed(live)
       await read(c, live)
       const renew = query.force_refresh ? credentials.forced : credentials.fresh
       credential = await renew(live.holder, credential)
@@ -116,6 +117,7 @@ export function connectionRoutes(deps: Deps) {
         created_at: isoOffset(live.connection.createdAt),
         updated_at: isoOffset(live.connection.updatedAt),
         last_fetched_at: lastFetchedAt && isoOffset(lastFetchedAt),
+        confirm_by: live.connection.confirmBy && isoOffset(live.connection.confirmBy),
         health: credential.health,
         state: stateOf({ ...credential, since: isoZulu(credential.stateSince) }),
         warnings: warningsOf(live),
@@ -152,6 +154,7 @@ export function connectionRoutes(deps: Deps) {
     const { environment } = environmentCaller(c.get('caller'))
     const key = c.req.valid('query').provider_config_key
     const live = await connections.live(environment.id, key, c.req.valid('param').connectionId, 'not_found')
+    requireConfirmed(live)
     await db.transaction(async tx => {
       await liftBlock(tx, live.credential.id)
       await audit(tx, actorOf(c), entryOf('connection.refreshed', live))

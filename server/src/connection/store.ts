@@ -19,6 +19,8 @@ export interface Connection {
   createdAt: Date
   updatedAt: Date
   lastFetchedAt: Date | null
+  /** Not null: it waits to be confirmed. */
+  confirmBy: Date | null
 }
 
 interface Row {
@@ -35,6 +37,7 @@ interface Row {
   created_at: Date
   updated_at: Date
   last_fetched_at: Date | null
+  confirm_by: Date | null
 }
 
 const fromRow = (row: Row): Connection => ({
@@ -51,6 +54,7 @@ const fromRow = (row: Row): Connection => ({
   createdAt: row.created_at,
   updatedAt: row.updated_at,
   lastFetchedAt: row.last_fetched_at,
+  confirmBy: row.confirm_by,
 })
 
 export interface ListedConnection extends Connection {
@@ -221,14 +225,40 @@ export interface NewConnection {
   organization: Organization | null
   tags: Record<string, string>
   webhookUrlOverride: string | null
+  waitsForConfirmation?: boolean
 }
+
+const confirmMinutes = 10
 
 export const addConnection = (db: Db, added: NewConnection): Promise<object[]> =>
   db.query(sql`
-    insert into connection (environment_id, integration_id, credential_id, connection_id, end_user, organization, tags, webhook_url_override)
+    insert into connection (environment_id, integration_id, credential_id, connection_id, end_user, organization, tags, webhook_url_override,
+      confirm_by)
     values (${added.environmentId}, ${added.integrationId}, ${added.credentialId}, ${added.connectionId},
       ${added.endUser && JSON.stringify(added.endUser)}::jsonb, ${added.organization && JSON.stringify(added.organization)}::jsonb,
-      ${JSON.stringify(added.tags)}::jsonb, ${added.webhookUrlOverride})`)
+      ${JSON.stringify(added.tags)}::jsonb, ${added.webhookUrlOverride},
+      case when ${added.waitsForConfirmation ?? false}::boolean then clock_timestamp() + ${confirmMinutes}::int * interval '1 minute' end)`)
+
+/** False when it is too late. */
+export const confirmWaiting = (
+  db: Db,
+  { id, credentialId }: Connection,
+  audited: (tx: Db) => Promise<void>,
+): Promise<boolean> =>
+  db.transaction(async tx => {
+    const rows = await tx.query(sql`
+      update connection set confirm_by = null, updated_at = now() where id = ${id} and confirm_by > clock_timestamp() returning id`)
+    if (rows.length === 0) return false
+    await announceEdits(tx, [credentialId])
+    await audited(tx)
+    return true
+  })
+
+/** Nobody confirmed them in time. */
+export const unconfirmed = async (db: Db): Promise<Connection[]> => {
+  const rows = await db.query<Row>(sql`select * from connection where confirm_by < clock_timestamp() limit 100`)
+  return rows.map(fromRow)
+}
 
 export const markFetched = (db: Db, id: number): Promise<object[]> =>
   db.query(sql`update connection set last_fetched_at = now() where id = ${id}`)
@@ -248,7 +278,8 @@ export const removeConnection = (
     const { credentialId, connectionId } = connection
     // Locked first, so that two connections of one grant, deleted at once, do not each leave it to the other.
     await tx.query(sql`select id from credential where id = ${credentialId} for update`)
-    await tx.query(sql`delete from connection where id = ${connection.id}`)
+    const gone = await tx.query(sql`delete from connection where id = ${connection.id} returning id`)
+    if (gone.length === 0) return
     const shared = await tx.query(sql`select id from connection where credential_id = ${credentialId} limit 1`)
     if (shared.length === 0)
       await retire(deps, tx, integration, [{ credentialId, connectionIds: [connectionId] }], null)

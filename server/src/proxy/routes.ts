@@ -9,7 +9,7 @@ import { Transform } from 'node:stream'
 import { bearerToken, type Callers, requireScope } from '../account/caller.ts'
 import type { Asked } from '../account/operator/session.ts'
 import type { Activity, Call as Recorded } from '../activity/activity.ts'
-import type { Connections, Live } from '../connection/live.ts'
+import { type Connections, type Live, requireConfirmed } from '../connection/live.ts'
 import type { Credentials } from '../credential/fresh.ts'
 import type { Credential } from '../credential/store.ts'
 import { Failure } from '../errors.ts'
@@ -118,6 +118,7 @@ async function proxied(
     named.connectionId,
     'unknown_connection',
   )
+  requireConfirmed(found)
   const credential = await deps.credentials.fresh(found.holder, found.credential)
   recorded.refreshed = credential !== found.credential
   const live = credential === found.credential ? found : { ...found, credential }

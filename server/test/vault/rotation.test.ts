@@ -160,6 +160,7 @@ test('rotation under 200 calls a second: no error, and no row is left under a re
     scopesRequested: [],
     attempt: null,
     opener: null,
+    returnUrl: null,
   })
   const before = await keysInUse(db)
   assert.equal(

@@ -291,8 +291,11 @@ create table connection (
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   last_fetched_at timestamptz,
+  -- until then its owner's backend may confirm it; null: it is confirmed, or need not be
+  confirm_by timestamptz,
   unique (integration_id, connection_id)
 );
+create index connection_unconfirmed on connection (confirm_by) where confirm_by is not null;
 create index connection_newest on connection (environment_id, id desc);
 create index connection_by_credential on connection (credential_id);
 create index connection_by_end_user on connection (environment_id, (end_user ->> 'id'));
@@ -371,6 +374,8 @@ create table handshake (
   attempt uuid,
   -- the page that opened it, as its WebSocket's handshake named it
   opener_origin text,
+  -- where the browser goes in the end
+  return_url text,
   created_at timestamptz not null default now(),
   expires_at timestamptz not null
 );
