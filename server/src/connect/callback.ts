@@ -220,7 +220,10 @@ export async function checkAccount(
   deps: CallbackDeps,
   integration: Integration,
   holder: Holder,
-  arrival: Pick<TakenHandshake, 'connectionId' | 'scopesRequested' | 'attempt'> & { opener?: string | null },
+  arrival: Pick<TakenHandshake, 'connectionId' | 'scopesRequested' | 'attempt'> & {
+    opener?: string | null
+    returnUrl?: string | null
+  },
   session: Session,
   tokens: TokenSet,
   config: ConnectionConfig,
@@ -242,9 +245,14 @@ export async function checkAccount(
   const ended = await retireRefused(deps.db, deps, holder, integration, refused)
   deps.revocations.kick()
   deps.log.warn({ integration: integration.key, connection: arrival.connectionId, ended }, 'an account of another kind')
-  const { attempt, opener = null } = arrival
+  const { attempt, opener = null, returnUrl = null } = arrival
   const beginner = { ...session, sessionId: session.id, environment: { id: session.environmentId } }
-  throw await belongsElsewhere(deps, beginner, checked.elsewhere, { attempt, opener, authorizationParams: {} })
+  throw await belongsElsewhere(deps, beginner, checked.elsewhere, {
+    attempt,
+    opener,
+    returnUrl,
+    authorizationParams: {},
+  })
 }
 
 /** What the provider says of the account, with every host checked before a token is sent there. */
