@@ -116,7 +116,11 @@ describe('in Chromium', { skip: skipWithoutBrowser() }, () => {
     )
     assert.deepEqual(complaints, [])
     const cookies = (await context.cookies(fairlead.app.url)).map(({ name }) => name)
-    assert.deepEqual(cookies, ['fairlead_click'], 'the cookie of the sign-in is gone; the one of the click says nothing')
+    assert.deepEqual(
+      cookies,
+      ['fairlead_click'],
+      'the cookie of the sign-in is gone; the one of the click says nothing',
+    )
     assert.equal((await connections()).length, earlier + 1)
 
     await page.reload()
