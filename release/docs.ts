@@ -30,10 +30,13 @@ export async function exportDocs(from: string, into: string): Promise<string[]> 
     await writeFile(file, text)
     saved.add(path)
     if (page)
-      for (const [, to] of text.matchAll(/(?:href|src)="(\/docs[^"#]*)/g)) {
-        waiting.push(to!)
+      for (const [, to] of text.matchAll(/(?:href|src)="(?!https:)([^"#]+)/g)) {
+        const { pathname } = new URL(to!, `${from}${path}`)
+        if (!pathname.startsWith('/docs/')) continue
+        waiting.push(pathname)
         // What /llms.txt leads to.
-        if (!to!.includes('/assets/') && !['/docs/', '/docs/api'].includes(to!)) waiting.push(`${to}.md`)
+        if (!pathname.includes('/assets/') && !['/docs/', '/docs/api'].includes(pathname))
+          waiting.push(`${pathname}.md`)
       }
   }
   return [...saved]

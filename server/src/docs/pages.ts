@@ -103,7 +103,7 @@ async function readPage(
 }
 
 const providerList = (guides: Page[]): Page => ({
-  path: '/docs/providers',
+  path: '/docs/catalogue',
   title: 'All providers',
   section: 'Providers',
   order: 99,

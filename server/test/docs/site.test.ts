@@ -28,7 +28,8 @@ test('every page is there, every link leads somewhere, and nothing is left to fi
     for (const [, to] of text.matchAll(/(?:href|src)="([^"]+)"/g)) {
       if (/^https:\/\//.test(to!)) continue
       assert.doesNotMatch(to!, /^\/\/|^http:|^javascript:/, `${bare} → ${to}`)
-      waiting.push(to!.startsWith('#') ? `${bare}${to}` : to!)
+      const { pathname, hash } = new URL(to!, `${fairlead.url}${bare}`)
+      waiting.push(`${pathname}${hash}`)
     }
   }
   assert.deepEqual(missing, [])
@@ -37,8 +38,8 @@ test('every page is there, every link leads somewhere, and nothing is left to fi
   for (const [path, text] of seen) {
     if (!text.startsWith('<!doctype')) continue
     assert.doesNotMatch(text.replace(/<(pre|code)[\s\S]*?<\/\1>/g, ''), /\{\{/, `${path}: something is not filled in`)
-    for (const [, target = '', anchor = ''] of text.matchAll(/href="(\/docs[^"#]*)?#([^"]+)"/g)) {
-      const there = seen.get(target || path) ?? ''
+    for (const [, target = '', anchor = ''] of text.matchAll(/href="((?!https:)[^"#]*)#([^"]+)"/g)) {
+      const there = seen.get(new URL(target || path, `${fairlead.url}${path}`).pathname) ?? ''
       assert.ok(there.includes(`id="${anchor}"`), `${path} → ${target}#${anchor}`)
     }
     // One heading of the first rank, and the page one is on is marked.
