@@ -279,7 +279,12 @@ export const confirmConnection = createRoute({
     ...named,
     body: {
       required: false,
-      content: { 'application/json': { schema: z.strictObject({ end_user_id: z.string().max(255).optional() }) } },
+      content: {
+        'application/json': {
+          schema: z.strictObject({ end_user_id: z.string().max(255).optional() }),
+          example: { end_user_id: 'ada' },
+        },
+      },
     },
   },
   responses: { 200: success, ...failing },

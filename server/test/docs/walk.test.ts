@@ -132,7 +132,9 @@ test('every operation of the document is called, and answers as it says', async 
   const page = { by: bearer(session.token) }
   await ask('GET /connect/session', undefined, page)
   await ask('GET /connect/session/results', undefined, page)
-  const begun = await request(`${server.app.url}/oauth/connect/sf?connect_session_token=${session.token}`)
+  const begun = await request(`${server.app.url}/oauth/connect/sf?connect_session_token=${session.token}`, {
+    headers: { 'Sec-Fetch-Site': 'same-origin' },
+  })
   assert.equal(begun.status, 302)
   called.add('GET /oauth/connect/{providerConfigKey}')
   const seen = { token: session.token, event: 'open', timestamp: new Date().toISOString() }
@@ -184,6 +186,9 @@ test('every operation of the document is called, and answers as it says', async 
   const change = { connection_id: [ada, grace], provider_config_key: 'sf', metadata: { plan: 'gold' } }
   await ask('POST /connections/metadata', undefined, { body: change })
   await ask('PATCH /connections/metadata', undefined, { body: change })
+  await ask('POST /connections/{connectionId}/confirm', `/connections/${ada}/confirm?provider_config_key=sf`, {
+    body: {},
+  })
   const older = { headers: { 'Provider-Config-Key': 'sf' }, body: { plan: 'gold' } }
   await ask('POST /connections/{connectionId}/metadata', `${of(ada)}/metadata`, older)
   await ask('PATCH /connections/{connectionId}/metadata', `${of(ada)}/metadata`, older)
