@@ -34,6 +34,7 @@ import { connectRoutes } from './connect/routes.ts'
 import { expireHandshakes, findSessionCaller, sealedVerifiers } from './connect/store.ts'
 import { confirmRoutes, endUnconfirmed } from './connection/confirm.ts'
 import { editRoutes } from './connection/edit.ts'
+import { importRoutes } from './connection/import.ts'
 import { type Connections, createConnections, holderOf } from './connection/live.ts'
 import { connectionRoutes } from './connection/routes.ts'
 import { endIntegration } from './connection/store.ts'
@@ -285,6 +286,7 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     routes.route('/', confirmRoutes(shared))
     routes.route('/', editRoutes(shared))
     routes.route('/', connectionRoutes(shared))
+    routes.route('/', importRoutes(shared))
     const limits = createLimits(clock)
     routes.route('/', doctorRoutes({ ...shared, exits, usageOf: limits.usageOf }))
     routes.route('/', connectRoutes(shared))

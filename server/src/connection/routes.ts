@@ -107,25 +107,8 @@ export function connectionRoutes(deps: Deps) {
       credential = await renew(live.holder, credential)
     }
     const lastFetchedAt = reveals ? connections.fetched(live) : live.connection.lastFetchedAt
-    return c.json(
-      {
-        ...commonView(live.connection),
-        provider_config_key: live.integration.key,
-        provider: live.integration.provider,
-        connection_config: withoutRefreshTokens(credential.config, query.refresh_token) as Record<string, unknown>,
-        webhook_url_override: live.connection.webhookUrlOverride,
-        created_at: isoOffset(live.connection.createdAt),
-        updated_at: isoOffset(live.connection.updatedAt),
-        last_fetched_at: lastFetchedAt && isoOffset(lastFetchedAt),
-        confirm_by: live.connection.confirmBy && isoOffset(live.connection.confirmBy),
-        health: credential.health,
-        state: stateOf({ ...credential, since: isoZulu(credential.stateSince) }),
-        warnings: warningsOf(live),
-        scopes: { requested: credential.scopesRequested, granted: credential.scopesGranted },
-        credentials: reveals ? credentialView(credential, query.refresh_token) : {},
-      },
-      200,
-    )
+    const shown = { credential, lastFetchedAt, reveals, withRefreshToken: query.refresh_token }
+    return c.json(fullView(live, shown), 200)
   })
 
   app.openapi(guard(deleteConnection), async c => {
@@ -257,6 +240,31 @@ export function warningsOf({ provider, grants }: Pick<Live, 'provider' | 'grants
   if (limit === undefined || grants < limit - 1) return []
   return [{ code: 'grants_near_limit', message: warnings.grants_near_limit, payload: { live: grants, limit } }]
 }
+
+interface Shown {
+  credential: Credential
+  lastFetchedAt: Date | null
+  reveals: boolean
+  withRefreshToken: boolean
+}
+
+/** One connection, whole. */
+export const fullView = (live: Live, { credential, lastFetchedAt, reveals, withRefreshToken }: Shown) => ({
+  ...commonView(live.connection),
+  provider_config_key: live.integration.key,
+  provider: live.integration.provider,
+  connection_config: withoutRefreshTokens(credential.config, withRefreshToken) as Record<string, unknown>,
+  webhook_url_override: live.connection.webhookUrlOverride,
+  created_at: isoOffset(live.connection.createdAt),
+  updated_at: isoOffset(live.connection.updatedAt),
+  last_fetched_at: lastFetchedAt && isoOffset(lastFetchedAt),
+  confirm_by: live.connection.confirmBy && isoOffset(live.connection.confirmBy),
+  health: credential.health,
+  state: stateOf({ ...credential, since: isoZulu(credential.stateSince) }),
+  warnings: warningsOf(live),
+  scopes: { requested: credential.scopesRequested, granted: credential.scopesGranted },
+  credentials: reveals ? credentialView(credential, withRefreshToken) : {},
+})
 
 const commonView = (connection: Connection) => ({
   id: connection.id,

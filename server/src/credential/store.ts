@@ -674,6 +674,10 @@ export function createCredentialStore(deps: StoreDeps): CredentialStore {
   }
 }
 
+/** A refresh token that somebody else may have presented: asked about before it is presented here. */
+export const markSuspect = (db: Db, id: string): Promise<object[]> =>
+  db.query(sql`update credential set suspect = true where id = ${id} and grant_number = 1 and token_version = 1`)
+
 /** What people decide: `paused` is a column of its own, so that no save, verdict or reconnect undoes it. Every cache hears of it. */
 export const setPaused = (db: Db, ids: string[], paused: boolean): Promise<object[]> =>
   db.query(sql`

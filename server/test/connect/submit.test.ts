@@ -410,3 +410,34 @@ test('a connection that is deleted asks nobody to revoke a password', async () =
   }
   assert.equal(provider.tokenRequests.length + provider.otherRequests.length, before)
 })
+
+test('a connection is imported with its credentials, tried, shown whole, and once', async () => {
+  const body = {
+    provider_config_key: 'keyed',
+    connection_id: 'brought',
+    credentials: { type: 'API_KEY', apiKey: 'key_old' },
+    metadata: { a: 1 },
+  }
+  const made = await fairlead.call('POST', '/connections', body)
+  assert.equal(made.status, 201, made.text)
+  assert.deepEqual(made.json.credentials, { type: 'API_KEY', apiKey: 'key_old' })
+  assert.deepEqual(made.json.metadata, { a: 1 })
+  assert.equal((await called('keyed', 'brought')).headers['x-key'], 'key_old')
+  const before = await stored()
+  const codes = [
+    await fairlead.call('POST', '/connections', body),
+    await fairlead.call('POST', '/connections', { ...body, provider_config_key: 'nobody' }),
+    await fairlead.call('POST', '/connections', {
+      ...body,
+      credentials: { type: 'BASIC', username: 'a', password: 'b' },
+    }),
+    await fairlead.call('POST', '/connections', { ...body, surplus: 1 }),
+  ].map(answer => [answer.status, answer.json.error.code])
+  assert.deepEqual(codes, [
+    [409, 'conflict'],
+    [404, 'unknown_provider_config'],
+    [400, 'invalid_body'],
+    [400, 'invalid_body'],
+  ])
+  assert.equal(await stored(), before)
+})
