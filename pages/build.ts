@@ -22,7 +22,10 @@ interface Page {
   plugins?: () => Promise<PluginOption[]>
 }
 
-const pages: Page[] = [{ folder: 'connect-ui', base: '/connect/', jsx: 'preact', uses: ['theme', 'contract/src'] }]
+const pages: Page[] = [
+  { folder: 'connect-ui', base: '/connect/', jsx: 'preact', uses: ['theme', 'contract/src'] },
+  { folder: 'dashboard', base: '/app/', jsx: 'react', uses: ['theme', 'contract/src'] },
+]
 
 const root = join(import.meta.dirname, '..')
 const dist = (page: Page) => join(root, page.folder, 'dist')

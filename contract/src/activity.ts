@@ -103,6 +103,41 @@ export const listActivity = createRoute({
   },
 })
 
+const latencies = {
+  calls: z.number(),
+  errors: z.number().openapi({ description: 'Answered with 4xx or 5xx, refused, or cut.' }),
+  refreshed: z.number().openapi({ description: 'Calls whose token was renewed on the way.' }),
+  p50_ms: z.number().nullable(),
+  p95_ms: z.number().nullable(),
+  p99_ms: z.number().nullable(),
+}
+const summary = z
+  .object({
+    ...latencies,
+    since: z.string(),
+    until: z.string(),
+    buckets: z.array(z.object({ at: z.string().openapi({ description: 'Its beginning.' }), ...latencies })),
+  })
+  .openapi('ActivitySummary')
+export type ActivitySummary = z.infer<typeof summary>
+
+export const summariseActivity = createRoute({
+  method: 'get',
+  path: '/activity/summary',
+  summary: 'Counts, errors and latencies of the calls of a time, in equal parts of it',
+  security: reading,
+  request: {
+    query: z.strictObject({
+      connection_id: connectionId.optional(),
+      provider_config_key: integrationKey.optional(),
+      since: z.iso.datetime({ offset: true }),
+      until: instant,
+      parts: z.coerce.number().int().min(1).max(200).optional().openapi({ description: '48 unless said.' }),
+    }),
+  },
+  responses: { 200: json(summary, 'The whole, and its parts.'), ...failing },
+})
+
 export const getActivity = createRoute({
   method: 'get',
   path: '/activity/{id}',

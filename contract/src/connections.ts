@@ -88,6 +88,56 @@ export interface ConnectionFilter {
   page?: number
 }
 
+const timeline = z
+  .object({
+    connected_at: z.string(),
+    renewals: z.number().openapi({ description: 'How often its tokens were renewed since its owner signed in.' }),
+    obtained_at: z.string().openapi({ description: 'When the tokens it has now were issued.' }),
+    expires_at: z.string().nullable().openapi({ description: 'When the access token ends; null: nobody said.' }),
+    renewed_unasked_at: z.string().nullable().openapi({
+      description: 'When it is renewed although nobody calls, so that an idle limit of the provider does not end it.',
+    }),
+    idle_ends_at: z.string().nullable().openapi({ description: 'When the provider would end it if nothing happened.' }),
+    next_try_at: z.string().nullable().openapi({ description: 'After a failure: when it is tried again.' }),
+    shared_with: z.number().openapi({ description: 'Other connections that stand on the same grant.' }),
+  })
+  .openapi('TokenTimeline')
+export type TokenTimeline = z.infer<typeof timeline>
+
+export const getTimeline = createRoute({
+  method: 'get',
+  path: '/connections/{connectionId}/timeline',
+  summary: 'When the tokens of a connection were issued, when they end, and what happens before that',
+  security: anyKeyWith(scope('read'), scope('read_credentials')),
+  request: { params: z.object({ connectionId }), query: z.strictObject({ provider_config_key: integrationKey }) },
+  responses: { 200: json(timeline, 'Instants only; never a token.'), ...failing },
+})
+
+const overview = z
+  .object({
+    states: z.record(stateName, z.number()).openapi({ description: 'Connections by state.' }),
+    attention: z
+      .array(listedConnection)
+      .openapi({ description: 'Those that are not simply active, the latest first.' }),
+    renewed_today: z.number().openapi({ description: 'Grants whose tokens were renewed in the last 24 hours.' }),
+    failing: z.number().openapi({ description: 'Grants whose last renewal failed.' }),
+    soonest: z
+      .object({ connection_id: z.string(), provider_config_key: z.string(), expires_at: z.string() })
+      .nullable()
+      .openapi({ description: 'Of those whose renewal is failing, the access token that ends first.' }),
+  })
+  .openapi('Overview')
+export type Overview = z.infer<typeof overview>
+
+export const getOverview = createRoute({
+  method: 'get',
+  path: '/overview',
+  summary: 'How the connections of the environment are',
+  security: anyKeyWith(scope('list'), scope('list_credentials')),
+  request: { query: z.strictObject({}) },
+  responses: { 200: json(overview, 'Counts, and what needs somebody.'), ...failing },
+})
+
 const flag = z
   .enum(['true', 'false'])
   .optional()

@@ -72,9 +72,10 @@ interface Deps {
 const mostWaiting = 10_000
 /** Of 500, putting them into one statement holds the process for a millisecond or two. */
 const mostAtOnce = 500
-const flushEvery = seconds(1)
+/** Somebody may be watching: what is written now is seen within a second (the dashboard's live tail asks twice a second). */
+const flushEvery = 400
 /** Redacting and sealing two bodies takes a millisecond or two. */
-const bodiesPerFlush = 20
+const bodiesPerFlush = 8
 const drainWithin = seconds(5)
 
 export function createActivity({ db, vault, clock, log, onDropped }: Deps): Activity {

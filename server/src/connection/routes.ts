@@ -6,6 +6,8 @@ import {
   type EndUser,
   type endUserView,
   getConnection,
+  getOverview,
+  getTimeline,
   kill,
   listRevocations,
   listConnections as listRoute,
@@ -30,7 +32,7 @@ import { api, type Guard } from '../http/api.ts'
 import { findIntegration, findIntegrationById } from '../integration/store.ts'
 import { createCache } from '../lib/cache.ts'
 import type { Log } from '../lib/log.ts'
-import { isoOffset, isoZulu, minutes } from '../lib/time.ts'
+import { days, isoOffset, isoZulu, minutes } from '../lib/time.ts'
 import type { Db } from '../seams.ts'
 import { type Connections, type Live, requireConfirmed } from './live.ts'
 import {
@@ -38,7 +40,10 @@ import {
   type Connection,
   type KillTarget,
   killNext,
+  type ListedConnection,
   listConnections,
+  readOverview,
+  readTimeline,
   removeConnection,
 } from './store.ts'
 
@@ -61,14 +66,24 @@ export function connectionRoutes(deps: Deps) {
     const listed = await listConnections(db, environment.id, c.req.valid('query') as ConnectionFilter)
     return c.json(
       {
-        connections: listed.map(connection => ({
-          ...commonView(connection),
-          provider_config_key: connection.integrationKey,
-          provider: connection.provider,
-          created: isoOffset(connection.createdAt),
-          health: connection.health,
-          state: stateOf({ ...connection, since: isoZulu(connection.stateSince) }),
-        })),
+        connections: listed.map(listedView),
+      },
+      200,
+    )
+  })
+
+  app.openapi(guard(getOverview), async c => {
+    const { environment } = environmentCaller(c.get('caller'))
+    const [{ states, soonest, ...counts }, attention] = await Promise.all([
+      readOverview(db, environment.id),
+      listConnections(db, environment.id, { troubled: true, limit: 20 }),
+    ])
+    return c.json(
+      {
+        ...counts,
+        states: { active: 0, degraded: 0, needs_reauth: 0, blocked_by_policy: 0, paused: 0, ...states },
+        soonest: soonest && { ...soonest, expires_at: isoZulu(new Date(soonest.expires_at)) },
+        attention: attention.map(listedView),
       },
       200,
     )
@@ -109,6 +124,33 @@ export function connectionRoutes(deps: Deps) {
     const lastFetchedAt = reveals ? connections.fetched(live) : live.connection.lastFetchedAt
     const shown = { credential, lastFetchedAt, reveals, withRefreshToken: query.refresh_token }
     return c.json(fullView(live, shown), 200)
+  })
+
+  app.openapi(guard(getTimeline), async c => {
+    const { environment } = environmentCaller(c.get('caller'))
+    const key = c.req.valid('query').provider_config_key
+    const { connection, credential, provider } = await connections.live(
+      environment.id,
+      key,
+      c.req.valid('param').connectionId,
+      'not_found',
+    )
+    const row = await readTimeline(db, credential.id)
+    if (!row) throw new Failure('not_found')
+    const idle = provider.idle_limit_days
+    return c.json(
+      {
+        connected_at: isoZulu(connection.createdAt),
+        renewals: row.renewals,
+        obtained_at: isoZulu(row.obtained_at),
+        expires_at: row.expires_at && isoZulu(row.expires_at),
+        renewed_unasked_at: row.keep_alive_at && isoZulu(row.keep_alive_at),
+        idle_ends_at: idle === undefined ? null : isoZulu(new Date(row.obtained_at.getTime() + days(idle))),
+        next_try_at: row.next_try_at && isoZulu(row.next_try_at),
+        shared_with: row.shared_with,
+      },
+      200,
+    )
   })
 
   app.openapi(guard(deleteConnection), async c => {
@@ -264,6 +306,15 @@ export const fullView = (live: Live, { credential, lastFetchedAt, reveals, withR
   warnings: warningsOf(live),
   scopes: { requested: credential.scopesRequested, granted: credential.scopesGranted },
   credentials: reveals ? credentialView(credential, withRefreshToken) : {},
+})
+
+const listedView = (connection: ListedConnection) => ({
+  ...commonView(connection),
+  provider_config_key: connection.integrationKey,
+  provider: connection.provider,
+  created: isoOffset(connection.createdAt),
+  health: connection.health,
+  state: stateOf({ ...connection, since: isoZulu(connection.stateSince) }),
 })
 
 const commonView = (connection: Connection) => ({

