@@ -95,6 +95,9 @@ async function build(page: Page): Promise<void> {
       assetsInlineLimit: 0,
       modulePreload: { polyfill: false },
       reportCompressedSize: false,
+      chunkSizeWarningLimit: 700,
+      // 'use client' says something to servers that render; there is none here.
+      rolldownOptions: { onLog: (level, entry, tell) => entry.code !== 'MODULE_LEVEL_DIRECTIVE' && tell(level, entry) },
     },
   })
   await Promise.all((await readdir(join(made, 'assets'))).map(name => compress(join(made, 'assets', name))))

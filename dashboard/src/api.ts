@@ -42,7 +42,10 @@ interface Options {
   reveal?: boolean
 }
 
-export async function ask<T>(path: string, { method = 'GET', body, headers = {}, reveal = false }: Options = {}): Promise<T> {
+export async function ask<T>(
+  path: string,
+  { method = 'GET', body, headers = {}, reveal = false }: Options = {},
+): Promise<T> {
   const send = (revealing: boolean) =>
     fetch(path, {
       method,

@@ -38,7 +38,8 @@ export function bytes(value: number): string {
   return value < 1024 ** 2 ? `${(value / 1024).toFixed(1)} KB` : `${(value / 1024 ** 2).toFixed(1)} MB`
 }
 
-export const percent = (part: number, of: number): string => (of === 0 ? '–' : `${((100 * part) / of).toFixed(part === 0 || part === of ? 0 : 1)} %`)
+export const percent = (part: number, of: number): string =>
+  of === 0 ? '–' : `${((100 * part) / of).toFixed(part === 0 || part === of ? 0 : 1)} %`
 
 /** Ids are told apart by their ends. */
 export const short = (id: string): string => (id.length <= 20 ? id : `${id.slice(0, 8)}…${id.slice(-6)}`)
