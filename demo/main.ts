@@ -3,8 +3,8 @@
  * asks it something through the proxy. Every step goes over HTTP, as a product and its customer's browser would do it.
  * `--once` ends after the first run, with a non-zero exit code if any step failed; otherwise it stays up with a link to click.
  */
-import { randomUUID } from 'node:crypto'
-import { mkdir, writeFile } from 'node:fs/promises'
+import { randomBytes, randomUUID } from 'node:crypto'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { type Simulator, startSimulator } from '@fairlead/salesforce-simulator'
@@ -42,6 +42,21 @@ async function freePort(from: number): Promise<number> {
     if (free) return port
   }
   throw new Error(`No free port from ${from} to ${from + 99}.`)
+}
+
+/** Whoever looks at the dashboard: made with the link of the first start, with a password nobody else has, and kept for the next. */
+async function demoOperator(url: string, app: App, file: string): Promise<{ email: string; password: string }> {
+  if (!app.setupLink) return JSON.parse(await readFile(file, 'utf8')) as { email: string; password: string }
+  const operator = { email: 'ada@acme.com', password: randomBytes(9).toString('base64url') }
+  const link = new URL(app.setupLink.reveal()).hash.slice(1)
+  const made = await fetch(`${url}/operator/setup`, {
+    method: 'POST',
+    headers: { 'Content-Type': 'application/json', Origin: url },
+    body: JSON.stringify({ ...operator, name: 'Ada of Acme', link }),
+  })
+  if (!made.ok) throw new Error(`POST /operator/setup answered ${made.status}: ${await made.text()}`)
+  await writeFile(file, JSON.stringify(operator), { mode: 0o600 })
+  return operator
 }
 
 async function main(): Promise<void> {
@@ -151,7 +166,8 @@ async function main(): Promise<void> {
     simulator.control.set({ autoApprove: false })
     const { connect_link: link } = await openSession()
     say()
-    say(`  Dashboard      ${url}/app/#key=${key}`)
+    say(`  Dashboard      ${url}/app/`)
+    say(`  Sign in as     ${operator.email}  ${operator.password}`)
     say(`  Connect one    ${link}`)
     say(`  API key (dev)  ${key}`)
     say(`  Your own org   ${url}/docs/providers/salesforce-sandbox`)

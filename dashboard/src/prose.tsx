@@ -3,10 +3,11 @@ import type { ReactNode } from 'react'
 
 /** Code, bold and links within a line. */
 export function Inline({ text }: { text: string }): ReactNode {
-  return text.split(/(`[^`]+`|\*\*[^*]+\*\*|\[[^\]]+\]\([^)]+\))/).map((part, n) => {
+  return text.split(/(`[^`]+`|\*\*[^*]+\*\*|\*[^*\s][^*]*\*|\[[^\]]+\]\([^)]+\))/).map((part, n) => {
     const key = `${n}${part}`
     if (part.startsWith('`')) return <code key={key}>{part.slice(1, -1)}</code>
     if (part.startsWith('**')) return <strong key={key}>{part.slice(2, -2)}</strong>
+    if (/^\*[^*]/.test(part) && part.endsWith('*')) return <em key={key}>{part.slice(1, -1)}</em>
     const [, label, href = ''] = /^\[([^\]]+)\]\(([^)]+)\)$/.exec(part) ?? []
     if (label === undefined) return part
     return /^(https:|\/)/.test(href) ? (

@@ -256,7 +256,7 @@ function Doctor({ base, named }: { base: string; named: string }) {
           disabled={doctor.isFetching}
           onClick={() => void doctor.refetch()}
         >
-          {doctor.isFetching ? 'Examining…' : doctor.data ? 'Examine again' : 'Examine'}
+          {doctor.isFetching ? 'Examining…' : doctor.data || doctor.error ? 'Examine again' : 'Examine'}
         </button>
       }
     >
