@@ -161,6 +161,7 @@ async function main(): Promise<void> {
     say(`  ${rows.length} accounts, ${((performance.now() - began) / 1000).toFixed(1)} s from start.`)
 
     if (once) return await stop()
+    const operator = await demoOperator(url, app, join(dataDir, 'operator.json'))
     // From here on a person clicks: pages are needed, and the simulator asks again.
     await buildPages(line => say(`  ${line}`))
     simulator.control.set({ autoApprove: false })

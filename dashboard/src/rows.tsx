@@ -1,7 +1,6 @@
 /** A long list of which only what is seen is in the page; j and k, or the arrows, move through it, enter opens. */
 import { useVirtualizer } from '@tanstack/react-virtual'
 import { type ReactNode, useEffect, useRef, useState } from 'react'
-import { hrefOf as absolute } from './route.ts'
 
 interface Props<T> {
   items: T[]
@@ -9,7 +8,6 @@ interface Props<T> {
   height: number
   keyOf: (item: T) => string | number
   open: (item: T) => void
-  hrefOf: (item: T) => string
   label: string
   /** Told when its reader has left the top. */
   onScrolled?: (away: boolean) => void
@@ -18,19 +16,7 @@ interface Props<T> {
   children: (item: T) => ReactNode
 }
 
-export function Rows<T>({
-  items,
-  kind,
-  height,
-  keyOf,
-  open,
-  hrefOf,
-  label,
-  onScrolled,
-  onEnd,
-  chosen,
-  children,
-}: Props<T>) {
+export function Rows<T>({ items, kind, height, keyOf, open, label, onScrolled, onEnd, chosen, children }: Props<T>) {
   const sheet = useRef<HTMLDivElement>(null)
   const [at, setAt] = useState<number>()
   const rows = useVirtualizer({
@@ -83,20 +69,16 @@ export function Rows<T>({
         {shown.map(({ index, start }) => {
           const item = items[index]!
           return (
-            // biome-ignore lint/a11y/useSemanticElements: a row holds a checkbox and a link, which no button may
+            // biome-ignore lint/a11y/noStaticElementInteractions: each row holds its link; that all of it takes a click is for the mouse
+            // biome-ignore lint/a11y/useKeyWithClickEvents: j, k and enter move through the list, and the link takes the focus
             <div
               key={keyOf(item)}
               className={`line ${kind}`}
               data-on={index === at || keyOf(item) === chosen}
-              role="link"
-              tabIndex={-1}
-              aria-label={absolute(hrefOf(item))}
               style={{ height, transform: `translateY(${start}px)` }}
               onClick={event => {
-                if (event.metaKey || event.ctrlKey) window.open(absolute(hrefOf(item)), '_blank')
-                else open(item)
+                if (!event.defaultPrevented && !event.metaKey && !event.ctrlKey) open(item)
               }}
-              onKeyDown={event => event.key === 'Enter' && open(item)}
             >
               {children(item)}
             </div>

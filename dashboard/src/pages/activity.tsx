@@ -16,6 +16,13 @@ interface Listed {
   dropped: number
 }
 
+/** This view, with a call beside it. */
+function hrefOfCall(id: string): string {
+  const query = new URLSearchParams(location.search)
+  query.set('call', id)
+  return `/activity?${query}`
+}
+
 const spans = { '1': 'Last hour', '24': 'Last day', '168': 'Last week' } as const
 const outcomes = ['refused', 'cut', 'aborted']
 
@@ -183,7 +190,6 @@ export function ActivityPage() {
               height={34}
               keyOf={one => one.id}
               open={open}
-              hrefOf={one => withQuery('/activity', { call: one.id })}
               label="Calls, newest first"
               onScrolled={setAway}
               onEnd={more}
@@ -196,7 +202,9 @@ export function ActivityPage() {
                   </time>
                   <span className="code">{one.method}</span>
                   <Status call={one} />
-                  <code>{one.path}</code>
+                  <Link to={hrefOfCall(one.id)}>
+                    <code>{one.path}</code>
+                  </Link>
                   <span className="soft">
                     {one.provider_config_key} · {short(one.connection_id)}
                   </span>

@@ -4,7 +4,7 @@ import { useMutation, useQueryClient } from '@tanstack/react-query'
 import { useState } from 'react'
 import { ask, enc } from '../api.ts'
 import { count, short } from '../format.ts'
-import { Card, Empty, Fault, Loaded, Page, State, Sure, say, Time } from '../parts.tsx'
+import { Card, Empty, Fault, Link, Loaded, Page, State, Sure, say, Time } from '../parts.tsx'
 import { useConnections, useIntegrations } from '../queries.ts'
 import { navigate, setQuery, useRoute } from '../route.ts'
 import { Rows } from '../rows.tsx'
@@ -114,7 +114,6 @@ export function ConnectionsPage({ canChange }: { canChange: boolean }) {
                   height={40}
                   keyOf={one => one.id}
                   open={one => navigate(pathOf(one))}
-                  hrefOf={pathOf}
                   label="Connections"
                 >
                   {one => (
@@ -128,12 +127,12 @@ export function ConnectionsPage({ canChange }: { canChange: boolean }) {
                         onChange={() => toggle(one.id)}
                       />
                       <State name={one.state.name} />
-                      <span>
+                      <Link to={pathOf(one)}>
                         {one.end_user?.display_name ?? one.end_user?.email ?? one.end_user?.id ?? '–'}
                         {one.end_user?.organization?.display_name && (
                           <span className="soft"> · {one.end_user.organization.display_name}</span>
                         )}
-                      </span>
+                      </Link>
                       <code className="soft">{short(one.connection_id)}</code>
                       <span className="soft">{one.provider_config_key}</span>
                       <span className="soft">
