@@ -32,7 +32,7 @@ const paths = {
   audit: 'M6 3h6l3 3v11H6zM8.500 9h4M8.500 12h4',
   settings: 'M4 6h7M15 6h1M4 10h1M9 10h7M4 14h7M15 14h1M13 4.500v3M7 8.500v3M13 12.500v3',
   check: 'm5 10.500 3.500 3.500L15 7',
-  half: 'M10 4a6 6 0 0 0 0 12zM10 4a6 6 0 0 1 0 12',
+  half: 'M10 4a6 6 0 0 0 0 12z',
   bang: 'M10 5v6.500M10 14.500v.500',
   bars: 'M8 5.500v9M12 5.500v9',
   copy: 'M7 7h8v9H7zM5 13V4h7',
@@ -45,14 +45,15 @@ export function Icon({ name, size = 18 }: { name: keyof typeof paths; size?: num
       width={size}
       height={size}
       viewBox="0 0 20 20"
-      fill={name === 'half' ? 'currentColor' : 'none'}
+      fill="none"
       stroke="currentColor"
       strokeWidth="1.6"
       strokeLinecap="round"
       strokeLinejoin="round"
       aria-hidden="true"
     >
-      <path d={paths[name]} />
+      {name === 'half' && <circle cx="10" cy="10" r="6" />}
+      <path d={paths[name]} fill={name === 'half' ? 'currentColor' : 'none'} />
     </svg>
   )
 }

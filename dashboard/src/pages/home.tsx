@@ -102,7 +102,11 @@ export function HomePage({ canChange }: { canChange: boolean }) {
       <Card title="What needs you" plain>
         <Loaded query={overview}>
           {({ attention }) => {
-            const needing = attention.filter(one => one.state.name !== 'paused')
+            // Those only a person can help come first.
+            const waits = (name: string) => (name === 'degraded' ? 1 : 0)
+            const needing = attention
+              .filter(one => one.state.name !== 'paused')
+              .sort((a, b) => waits(a.state.name) - waits(b.state.name))
             return needing.length === 0 ? (
               <Empty title="Nothing needs you">
                 <p>Every connection works, or repairs itself.</p>
