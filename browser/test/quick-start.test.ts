@@ -46,12 +46,16 @@ test('the quick start of the README: a click, a sign-in, a connection', { skip: 
     product.close()
   })
 
+  const origin = `http://127.0.0.1:${(product.address() as AddressInfo).port}`
+  const set = await server.call('PATCH', '/environment/settings', { allowed_origins: [origin] })
+  assert.equal(set.status, 200, set.text)
+
   const browser = await launch()
   ends.after(() => browser.close())
   const context = await browser.newContext()
   await context.routeWebSocket(/.*/, socket => void socket.close())
   const tab = await context.newPage()
-  await tab.goto(`http://127.0.0.1:${(product.address() as AddressInfo).port}/`)
+  await tab.goto(`${origin}/`)
   await tab.locator('button:enabled').click()
   const said = tab.getByRole('button', { name: /Connected: / })
   await said.waitFor()
