@@ -44,7 +44,10 @@ test('the first operator is made once: on this machine without the link, from el
   }
   const wrong = await stranger.call('POST', '/operator/setup', { ...given, link: 'x'.repeat(43) })
   assert.equal(wrong.json.error.code, 'setup_link_required', 'a wrong link is not made up for by being here')
-  const crossSite = await stranger.call('POST', '/operator/setup', given, { Origin: 'https://evil.example' })
+  const crossSite = await stranger.call('POST', '/operator/setup', given, {
+    Origin: 'https://evil.example',
+    'Sec-Fetch-Site': 'cross-site',
+  })
   assert.equal(crossSite.json.error.code, 'cross_site_request')
   assert.equal((await stranger.call('POST', '/operator/setup', { ...given, password: 'short' })).status, 400)
 
