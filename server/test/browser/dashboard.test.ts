@@ -8,6 +8,7 @@ import type { Browser, BrowserContextOptions, Page } from 'playwright-core'
 import { sandboxOverlay } from '../../../demo/overlay.ts'
 import { buildPages } from '../../../pages/build.ts'
 import { openDb } from '../../src/db/open.ts'
+import { until } from '../db/until.ts'
 import { type Fairlead, startFairlead } from '../support/fairlead.ts'
 import { lastFirst } from '../support/last-first.ts'
 import { invited, newOwner, password } from '../support/operator.ts'
@@ -45,7 +46,12 @@ const quietly = ['status of 401', 'status of 403', 'status of 404', 'status of 4
 
 async function open(browser: Browser, t: TestContext, options: BrowserContextOptions = {}) {
   // axe is put in by the test; the page's own policy would refuse it. The policy is asserted where it is made.
-  const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, bypassCSP: true, ...options })
+  const context = await browser.newContext({
+    viewport: { width: 1440, height: 900 },
+    reducedMotion: 'reduce',
+    bypassCSP: true,
+    ...options,
+  })
   t.after(() => context.close())
   const complaints: string[] = []
   const requests: string[] = []
@@ -111,10 +117,14 @@ describe('the dashboard', { skip: skipWithoutBrowser() }, () => {
     const opened = context.waitForEvent('page')
     await page.getByRole('button', { name: 'Connect an account' }).first().click()
     const tab = await opened
-    await tab.getByRole('button', { name: /Connect Salesforce Sandbox/ }).click()
-    await tab.getByRole('button', { name: 'Log In' }).click()
-    await tab.getByRole('button', { name: 'Allow' }).click()
-    await tab.waitForURL(/\/oauth\/callback$/)
+    await tab.getByRole('radio', { name: 'Sandbox' }).check()
+    await tab.getByRole('button', { name: 'Continue' }).click()
+    const signIn = tab.waitForEvent('popup')
+    await tab.getByRole('button', { name: /^Continue to/ }).click()
+    const provider = await signIn
+    await provider.getByRole('button', { name: 'Log In' }).click()
+    await provider.getByRole('button', { name: 'Allow' }).click()
+    await tab.getByRole('heading', { name: 'Salesforce Sandbox is connected' }).waitFor()
     await tab.close()
     await page.getByRole('link', { name: 'Home' }).click()
     await page.getByRole('link', { name: 'Open the playground' }).click()
@@ -144,9 +154,7 @@ describe('the dashboard', { skip: skipWithoutBrowser() }, () => {
     })
     assert.equal(called.status, 200)
     const from = performance.now()
-    await page.waitForFunction(`document.querySelectorAll('.line.calls').length > ${before}`, undefined, {
-      timeout: 10_000,
-    })
+    await until(async () => (await rows()) > before)
     t.diagnostic(`a proxied call was on the page ${Math.round(performance.now() - from)} ms after its answer`)
     await page.goto(`${fairlead.app.url}/app/connections/${key}/${connections[0].connection_id}`)
     await page.getByRole('heading', { name: 'Tokens' }).waitFor()
