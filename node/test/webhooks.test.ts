@@ -17,7 +17,7 @@ const signed = (keys = [key], at = now()) =>
   )
 
 test('taken: as text, as bytes, with headers of fetch or of Node, and while a key is being replaced', async () => {
-  for (const headers of [signed(), new Headers(signed()), signed([other, key]), signed([key], now() - 299)])
+  for (const headers of [signed(), new Headers(signed()), signed([other, key]), signed([key], now() - 240)])
     for (const received of [body, Buffer.from(body)])
       assert.equal((await verifyWebhook(received, headers, key)).type, 'webhook.test')
 })
@@ -27,8 +27,8 @@ const refused: [what: string, body: string, headers: Record<string, string | str
   ['a changed body', `${body} `, signed()],
   ['another id', body, { ...signed(), 'webhook-id': 'evt_2' }],
   ['another timestamp', body, { ...signed(), 'webhook-timestamp': String(now() - 1) }],
-  ['a recording', body, signed([key], now() - 301)],
-  ['a clock ahead', body, signed([key], now() + 301)],
+  ['a recording', body, signed([key], now() - 360)],
+  ['a clock ahead', body, signed([key], now() + 360)],
   ['no timestamp', body, { ...signed(), 'webhook-timestamp': undefined }],
   ['a timestamp that is no number', body, { ...signed(), 'webhook-timestamp': 'NaN' }],
   ['two signatures headers', body, { ...signed(), 'webhook-signature': ['v1,a', 'v1,b'] }],
