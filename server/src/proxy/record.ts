@@ -1,18 +1,16 @@
 /** A call's record, from its arrival to its end. Every function here is on the path of every call: members are set, nothing is computed. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { EnvironmentCaller } from '../account/caller.ts'
+import type { KeyCaller } from '../account/caller.ts'
 import type { Activity, Call } from '../activity/activity.ts'
 import { keep, restart } from '../activity/bodies.ts'
 import type { Live } from '../connection/live.ts'
-import type { Credential } from '../credential/store.ts'
-import { Secret } from '../lib/secret.ts'
 import type { Held } from './forward.ts'
 import type { Target } from './target.ts'
 
-/** All members at once, so that every record has one shape. `environmentId` 0: nobody is known to have called. */
+/** All members at once, so that every record has one shape. `apiKeyId` 0: nobody is known to have called. */
 export const arrived = (req: IncomingMessage, now: number): Call => ({
   environmentId: 0,
-  apiKeyId: null,
+  apiKeyId: 0,
   integration: '',
   connection: '',
   method: req.method ?? '',
@@ -29,14 +27,13 @@ export const arrived = (req: IncomingMessage, now: number): Call => ({
   endedAt: now,
   retries: 0,
   refreshed: false,
-  repeatsToken: false,
   bodies: undefined,
 })
 
 /** Who calls, and what for. From here on the call is recorded, whatever becomes of it. */
 export function identified(
   call: Call,
-  caller: EnvironmentCaller,
+  { environment, keyId }: KeyCaller,
   {
     key,
     integrationKey,
@@ -44,8 +41,8 @@ export function identified(
     rest,
   }: { key: string; integrationKey: string; connectionId: string; rest: string },
 ): void {
-  call.environmentId = caller.environment.id
-  call.apiKeyId = caller.kind === 'key' ? caller.keyId : null
+  call.environmentId = environment.id
+  call.apiKeyId = keyId
   // A key in the wrong place names nothing, and is not to be kept.
   call.integration = integrationKey.includes(key) ? '' : integrationKey
   call.connection = connectionId.includes(key) ? '' : connectionId
@@ -62,18 +59,11 @@ export function capture(
 ): void {
   call.bodies = activity.keepBodies()
   if (!call.bodies) return
-  call.bodies.secrets.push(key, ...secretsOf(credential), integration.clientSecret ?? undefined)
+  const { accessToken, refreshToken } = credential
+  call.bodies.secrets.push(key, accessToken, refreshToken, integration.clientSecret ?? undefined)
   call.bodies.request.type = headers['content-type']
   call.bodies.request.encoding = headers['content-encoding']
 }
-
-/** Everything of a credential that a kept body must not show. */
-export const secretsOf = ({ accessToken, refreshToken, given }: Credential): (Secret | undefined)[] => [
-  accessToken,
-  refreshToken,
-  // A word of two letters would blank out half of every body.
-  ...Object.values(given).flatMap(value => (value.length > 3 ? [new Secret(value)] : [])),
-]
 
 /** A piece of the caller's body. */
 export function up(call: Call, piece: Buffer): void {

@@ -1,4 +1,0 @@
-/** Sites are on either side. */
-import { salesforceHooks } from './salesforce.ts'
-
-export const hooks = salesforceHooks(undefined)
