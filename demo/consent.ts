@@ -15,7 +15,8 @@ function get(url: URL, cookie: string): Promise<Page> {
         host: '127.0.0.1',
         port: url.port,
         path: `${url.pathname}${url.search}`,
-        headers: { host: url.host, ...(cookie && { cookie }) },
+        // As a browser says of a click on a page of the same site.
+        headers: { host: url.host, 'sec-fetch-site': 'same-origin', ...(cookie && { cookie }) },
       },
       response => {
         let text = ''

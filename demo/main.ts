@@ -3,12 +3,13 @@
  * asks it something through the proxy. Every step goes over HTTP, as a product and its customer's browser would do it.
  * `--once` ends after the first run, with a non-zero exit code if any step failed; otherwise it stays up with a link to click.
  */
-import { randomUUID } from 'node:crypto'
-import { mkdir, writeFile } from 'node:fs/promises'
+import { randomBytes, randomUUID } from 'node:crypto'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { type Simulator, startSimulator } from '@fairlead/salesforce-simulator'
 import { pino } from 'pino'
+import { buildPages } from '../pages/build.ts'
 import { type App, startApp } from '../server/src/app.ts'
 import { readConfig } from '../server/src/config.ts'
 import { walkConsent } from './consent.ts'
@@ -41,6 +42,21 @@ async function freePort(from: number): Promise<number> {
     if (free) return port
   }
   throw new Error(`No free port from ${from} to ${from + 99}.`)
+}
+
+/** Whoever looks at the dashboard: made with the link of the first start, with a password nobody else has, and kept for the next. */
+async function demoOperator(url: string, app: App, file: string): Promise<{ email: string; password: string }> {
+  if (!app.setupLink) return JSON.parse(await readFile(file, 'utf8')) as { email: string; password: string }
+  const operator = { email: 'ada@acme.com', password: randomBytes(9).toString('base64url') }
+  const link = new URL(app.setupLink.reveal()).hash.slice(1)
+  const made = await fetch(`${url}/operator/setup`, {
+    method: 'POST',
+    headers: { 'Content-Type': 'application/json', Origin: url },
+    body: JSON.stringify({ ...operator, name: 'Ada of Acme', link }),
+  })
+  if (!made.ok) throw new Error(`POST /operator/setup answered ${made.status}: ${await made.text()}`)
+  await writeFile(file, JSON.stringify(operator), { mode: 0o600 })
+  return operator
 }
 
 async function main(): Promise<void> {
@@ -103,6 +119,9 @@ async function main(): Promise<void> {
       })
     })
 
+    // What people read on the connect page: that this will get access.
+    await call('PATCH', '/environment/settings', { connect_ui: { product_name: 'Demo CRM' } })
+
     const openSession = async () =>
       (
         await call('POST', '/connect/sessions', {
@@ -142,14 +161,17 @@ async function main(): Promise<void> {
     say(`  ${rows.length} accounts, ${((performance.now() - began) / 1000).toFixed(1)} s from start.`)
 
     if (once) return await stop()
-    // From here on a person clicks, so the simulator asks again.
+    const operator = await demoOperator(url, app, join(dataDir, 'operator.json'))
+    // From here on a person clicks: pages are needed, and the simulator asks again.
+    await buildPages(line => say(`  ${line}`))
     simulator.control.set({ autoApprove: false })
     const { connect_link: link } = await openSession()
     say()
-    say(`  Dashboard      ${url}/app/#key=${key}`)
+    say(`  Dashboard      ${url}/app/`)
+    say(`  Sign in as     ${operator.email}  ${operator.password}`)
     say(`  Connect one    ${link}`)
     say(`  API key (dev)  ${key}`)
-    say(`  Your own org   ${url}/docs/own-sandbox`)
+    say(`  Your own org   ${url}/docs/providers/salesforce-sandbox`)
     say()
     say(`  Try it:  curl -H 'Authorization: Bearer ${key}' -H 'Provider-Config-Key: salesforce-sandbox' \\`)
     say(`             -H 'Connection-Id: ${connection.connection_id}' '${url}/proxy/services/data/v66.0/limits'`)

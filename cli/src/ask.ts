@@ -15,18 +15,18 @@ export function createAsk(input: NodeJS.ReadStream, output: NodeJS.WriteStream, 
       if (!/^y(es)?$/i.test(answer.trim())) throw new Declined('Nothing was changed.')
     },
 
-    async secret(question) {
+    async secret(what, option) {
       if (!input.isTTY)
         throw new UsageFault(
-          'There is nobody to ask for the client secret: give --client-secret-file, or "-" to read it from standard input.',
+          `There is nobody to ask for it here (${what.toLowerCase()}): give --${option}, or "-" to read it from standard input.`,
         )
-      output.write(question)
+      output.write(`${what}: `)
       // The terminal echoes through this stream; what is typed goes nowhere.
       const silent = new Writable({ write: (_chunk, _encoding, done) => done() })
       const terminal = createInterface({ input, output: silent, terminal: true })
       const answer = await terminal.question('').finally(() => terminal.close())
       output.write('\n')
-      if (answer.trim() === '') throw new Declined('Nothing was changed: the secret was empty.')
+      if (answer.trim() === '') throw new Declined('Nothing was changed: it was empty.')
       return answer.trim()
     },
   }

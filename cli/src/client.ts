@@ -10,28 +10,33 @@ export interface Client {
   get<Body>(path: string, query?: Query): Promise<Body>
   post<Body>(path: string, body?: object, query?: Query): Promise<Body>
   patch<Body>(path: string, body: object): Promise<Body>
-  delete<Body>(path: string, query?: Query): Promise<Body>
+  delete<Body>(path: string, query?: Query, body?: object): Promise<Body>
+  /** Whatever the answer is, with its body still to be read. */
+  answer(method: string, path: string, headers: Headers, body?: RequestInit['body']): Promise<Response>
   /** Without a key, and whatever the status. */
   probe(path: string): Promise<{ status: number; body: unknown }>
 }
 
 export function createClient(config: Config): Client {
-  async function send(method: string, path: string, query: Query, body?: object, key?: string): Promise<Response> {
+  function send(method: string, path: string, query: Query, body?: object, key?: string): Promise<Response> {
     const url = new URL(`${config.url}${path}`)
     for (const [name, value] of Object.entries(query))
       if (value !== undefined) url.searchParams.set(name, String(value))
+    return reach(url, {
+      method,
+      headers: {
+        Accept: 'application/json',
+        ...(key !== undefined && { Authorization: `Bearer ${key}` }),
+        ...(body && { 'Content-Type': 'application/json' }),
+      },
+      ...(body && { body: JSON.stringify(body) }),
+    })
+  }
+
+  async function reach(url: URL, init: RequestInit): Promise<Response> {
     try {
-      return await fetch(url, {
-        method,
-        // A key goes to the address it was meant for and nowhere else.
-        redirect: 'manual',
-        headers: {
-          Accept: 'application/json',
-          ...(key !== undefined && { Authorization: `Bearer ${key}` }),
-          ...(body && { 'Content-Type': 'application/json' }),
-        },
-        ...(body && { body: JSON.stringify(body) }),
-      })
+      // A key goes to the address it was meant for and nowhere else.
+      return await fetch(url, { ...init, redirect: 'manual' })
     } catch (error) {
       throw new Unreachable(
         `There is no answer from ${config.url} (${reasonOf(error)}). Start the server there, or set FAIRLEAD_URL to where it is.`,
@@ -53,7 +58,11 @@ export function createClient(config: Config): Client {
     get: (path, query) => call('GET', path, query),
     post: (path, body, query) => call('POST', path, query, body),
     patch: (path, body) => call('PATCH', path, {}, body),
-    delete: (path, query) => call('DELETE', path, query),
+    delete: (path, query, body) => call('DELETE', path, query, body),
+    answer(method, path, headers, body) {
+      headers.set('Authorization', `Bearer ${config.key()}`)
+      return reach(new URL(`${config.url}${path}`), { method, headers, ...(body !== undefined && { body }) })
+    },
     async probe(path) {
       const answer = await send('GET', path, {})
       return { status: answer.status, body: parse(await answer.text()) }
@@ -88,8 +97,12 @@ function refusal(base: string, answer: Response, json: unknown): Refused {
     )
   }
   const { cause } = (error.payload ?? {}) as { cause?: unknown }
-  return new Refused(answer.status, error.code, error.message, [
+  const details = [
     ...(error.errors ?? []).map(({ path, message }) => `${path.join('.') || 'body'}: ${message}`),
     ...(typeof cause === 'string' ? [`cause: ${cause}`] : []),
-  ])
+  ]
+  const after = Number(answer.headers.get('retry-after') ?? Number.NaN)
+  // A server that speaks the wire contract may leave the sentence out.
+  const message = error.message ?? `${base} answered ${answer.status}.`
+  return new Refused(answer.status, error.code, message, details, Number.isNaN(after) ? undefined : after)
 }

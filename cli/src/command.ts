@@ -29,10 +29,35 @@ export const options = {
   since: { type: 'string' },
   status: { type: 'string' },
   follow: { type: 'boolean' },
+  contact: { type: 'string' },
+  out: { type: 'string' },
+  callback: { type: 'string' },
+  policies: { type: 'boolean' },
+  'refresh-ips': { type: 'string' },
+  headless: { type: 'boolean' },
+  deploy: { type: 'boolean' },
+  'instance-url': { type: 'string' },
+  'admin-token-file': { type: 'string' },
+  header: { type: 'string', short: 'H', multiple: true },
+  data: { type: 'string', short: 'd' },
+  until: { type: 'string' },
+  once: { type: 'boolean' },
+  secrets: { type: 'boolean' },
+  'passphrase-file': { type: 'string' },
+  url: { type: 'string' },
+  'key-file': { type: 'string' },
+  'dry-run': { type: 'boolean' },
+  'cut-over': { type: 'boolean' },
 } as const satisfies ParseArgsOptionsConfig
 
 export type Option = keyof typeof options
-export type Values = { [Name in Option]?: (typeof options)[Name]['type'] extends 'boolean' ? boolean : string }
+export type Values = {
+  [Name in Option]?: (typeof options)[Name] extends { multiple: true }
+    ? string[]
+    : (typeof options)[Name]['type'] extends 'boolean'
+      ? boolean
+      : string
+}
 
 /** Those every command takes. */
 export const common: Option[] = ['json', 'env', 'help', 'version']
@@ -50,14 +75,16 @@ export interface Context {
 export interface Ask {
   /** Resolves when the answer is yes; throws Declined otherwise. Not asked with --yes. */
   confirm(question: string): Promise<void>
-  /** Read without showing it. */
-  secret(question: string): Promise<string>
+  /** Read without showing it; where nobody can be asked, the option is what to give instead. */
+  secret(what: string, option: Option): Promise<string>
 }
 
 /** What a command has to say: the JSON of it, and the text of it. The dispatcher prints one of the two. */
 export interface Result {
   json: unknown
   text: string
+  /** Said and done, and what was looked at is not well: exit code 1. */
+  isBad?: boolean
 }
 
 export interface Command {
@@ -69,7 +96,8 @@ export interface Command {
   options: Option[]
   /** How many arguments follow its words. */
   args: { min: number; max: number }
-  run(context: Context): Promise<Result>
+  /** Undefined when it has printed everything itself. */
+  run(context: Context): Promise<Result | undefined>
 }
 
 /** The one value of an option that must be there. */

@@ -9,19 +9,27 @@ export interface Config {
   key(): string
 }
 
-export function readConfig(env: NodeJS.ProcessEnv, environment: string | undefined): Config {
-  const given = env.FAIRLEAD_URL?.trim() || 'http://localhost:3003'
-  const url = URL.parse(given)
+/** An address as everybody may write it, or a sentence about the setting it stands in. */
+export function addressIn(text: string, setting: string): string {
+  const url = URL.parse(text)
   if (!url || !/^https?:$/.test(url.protocol) || url.username || url.password || url.search || url.hash)
     throw new UsageFault(
-      'FAIRLEAD_URL must be an http or https URL without user or query, e.g. https://connect.acme.com.',
+      `${setting} must be an http or https URL without user or query, e.g. https://connect.acme.com.`,
     )
+  return url.href.replace(/\/+$/, '')
+}
+
+export function readConfig(env: NodeJS.ProcessEnv, environment: string | undefined): Config {
+  const url = addressIn(env.FAIRLEAD_URL?.trim() || 'http://localhost:3003', 'FAIRLEAD_URL')
   if (environment !== undefined && !/^[a-z0-9_-]+$/.test(environment))
     throw new UsageFault('--env takes the name of an environment, e.g. dev.')
   // As the server spells it.
   const suffix = environment === undefined ? '' : `_${environment.toUpperCase().replaceAll('-', '_')}`
-  return { url: url.href.replace(/\/+$/, ''), key: () => secret(env, `FAIRLEAD_SECRET_KEY${suffix}`, environment) }
+  return { url, key: () => secret(env, `FAIRLEAD_SECRET_KEY${suffix}`, environment) }
 }
+
+/** Of the server one comes from, by the name it has there. */
+export const keyThere = (env: NodeJS.ProcessEnv): string | undefined => env.NANGO_SECRET_KEY?.trim() || undefined
 
 function secret(env: NodeJS.ProcessEnv, name: string, environment: string | undefined): string {
   const inline = env[name]?.trim()

@@ -15,9 +15,12 @@ export class Refused extends Error {
   readonly code: string
   /** The sentences beneath: which member of a request is wrong, or what caused it. */
   readonly details: string[]
+  /** Seconds, when the answer said that it is a matter of waiting. */
+  readonly retryAfter: number | undefined
 
-  constructor(status: number, code: string, message: string, details: string[] = []) {
+  constructor(status: number, code: string, message: string, details: string[] = [], retryAfter?: number) {
     super(message)
+    this.retryAfter = retryAfter
     this.status = status
     this.code = code
     this.details = details

@@ -33,8 +33,10 @@ async function main(argv: string[]): Promise<void> {
 
   const client = createClient(readConfig(process.env, values.env))
   const ask = createAsk(process.stdin, process.stderr, values.yes === true)
-  const { json, text } = await command.run({ client, screen, values, args, ask })
-  screen.print(values.json ? jsonText(json) : text)
+  const result = await command.run({ client, screen, values, args, ask })
+  if (!result) return
+  screen.print(values.json ? jsonText(result.json) : result.text)
+  if (result.isBad) process.exitCode = 1
 }
 
 function parse(argv: string[]): { values: Values; positionals: string[] } {

@@ -4,6 +4,8 @@ import { stripVTControlCharacters, styleText } from 'node:util'
 export interface Screen {
   /** For data: standard output. */
   print(text: string): void
+  /** For data that is somebody else's, as it comes. */
+  pass(bytes: Uint8Array): Promise<void>
   /** For what is said beside it, questions and progress: standard error. */
   say(text: string): void
   /** Draws over the line before, on a terminal; silent elsewhere. */
@@ -15,6 +17,7 @@ export interface Screen {
 export function createScreen(out: NodeJS.WriteStream, err: NodeJS.WriteStream): Screen {
   return {
     print: text => void out.write(`${text}\n`),
+    pass: bytes => new Promise(resolve => void out.write(bytes, () => resolve())),
     say: text => void err.write(`${text}\n`),
     progress: text => void (err.isTTY && err.write(`\r\x1b[2K${text}`)),
     // Obeys NO_COLOR and says nothing to what is not a terminal.

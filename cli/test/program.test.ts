@@ -187,10 +187,10 @@ test('who is asked decides', async () => {
     await assert.rejects(asking(no).ask.confirm('Sure?'), Declined)
   await assert.rejects(asking('yes', false).ask.confirm('Sure?'), UsageFault)
   const quiet = asking('s3cret')
-  assert.equal(await quiet.ask.secret('Secret: '), 's3cret')
+  assert.equal(await quiet.ask.secret('Secret', 'client-secret-file'), 's3cret')
   assert.equal(quiet.shown(), 'Secret: \n')
-  await assert.rejects(asking('').ask.secret('Secret: '), Declined)
-  await assert.rejects(asking('s3cret', false).ask.secret('Secret: '), UsageFault)
+  await assert.rejects(asking('').ask.secret('Secret', 'client-secret-file'), Declined)
+  await assert.rejects(asking('s3cret', false).ask.secret('Secret', 'client-secret-file'), UsageFault)
 })
 
 test('what is printed', () => {

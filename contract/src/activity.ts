@@ -9,11 +9,11 @@ export const callOutcome = z.enum(['answered', 'refused', 'cut', 'aborted']).ope
 })
 export type CallOutcome = z.infer<typeof callOutcome>
 
-const activity = z
+export const activityView = z
   .object({
     id: z.string(),
     at: z.string().openapi({ description: 'When it ended.' }),
-    api_key_id: z.number(),
+    api_key_id: z.number().nullable().openapi({ description: 'Null: an operator, in the dashboard.' }),
     provider_config_key: z.string(),
     connection_id: z.string(),
     method: z.string(),
@@ -36,10 +36,13 @@ const activity = z
     total_ms: z.number().openapi({ description: 'From its arrival until the end of the answer.' }),
     retries: z.number(),
     refreshed: z.boolean().openapi({ description: 'The token had ended and was renewed on the way.' }),
+    repeats_token: z.boolean().openapi({
+      description: 'The provider put the access token it was sent into its answer. The answer went down as it came.',
+    }),
     has_bodies: z.boolean().openapi({ description: 'Its bodies were kept; they are for a day.' }),
   })
   .openapi('Activity')
-export type ActivityView = z.infer<typeof activity>
+export type ActivityView = z.infer<typeof activityView>
 
 const body = z
   .object({
@@ -87,7 +90,7 @@ export const listActivity = createRoute({
   responses: {
     200: json(
       z.object({
-        activity: z.array(activity),
+        activity: z.array(activityView),
         next_cursor: z.string().nullable(),
         dropped: z.number().openapi({
           description:
@@ -100,13 +103,48 @@ export const listActivity = createRoute({
   },
 })
 
+const latencies = {
+  calls: z.number(),
+  errors: z.number().openapi({ description: 'Answered with 4xx or 5xx, refused, or cut.' }),
+  refreshed: z.number().openapi({ description: 'Calls whose token was renewed on the way.' }),
+  p50_ms: z.number().nullable(),
+  p95_ms: z.number().nullable(),
+  p99_ms: z.number().nullable(),
+}
+const summary = z
+  .object({
+    ...latencies,
+    since: z.string(),
+    until: z.string(),
+    buckets: z.array(z.object({ at: z.string().openapi({ description: 'Its beginning.' }), ...latencies })),
+  })
+  .openapi('ActivitySummary')
+export type ActivitySummary = z.infer<typeof summary>
+
+export const summariseActivity = createRoute({
+  method: 'get',
+  path: '/activity/summary',
+  summary: 'Counts, errors and latencies of the calls of a time, in equal parts of it',
+  security: reading,
+  request: {
+    query: z.strictObject({
+      connection_id: connectionId.optional(),
+      provider_config_key: integrationKey.optional(),
+      since: z.iso.datetime({ offset: true }),
+      until: instant,
+      parts: z.coerce.number().int().min(1).max(200).optional().openapi({ description: '48 unless said.' }),
+    }),
+  },
+  responses: { 200: json(summary, 'The whole, and its parts.'), ...failing },
+})
+
 export const getActivity = createRoute({
   method: 'get',
   path: '/activity/{id}',
   summary: 'One call',
   security: reading,
   request: { params: z.object({ id: activityId }), query: z.strictObject({}) },
-  responses: { 200: json(activity, 'The call.'), ...failing },
+  responses: { 200: json(activityView, 'The call.'), ...failing },
 })
 
 export const getActivityBodies = createRoute({

@@ -14,7 +14,7 @@ export const getEgress = createRoute({
   method: 'get',
   path: '/egress',
   summary: 'Names the addresses requests to providers leave by, for their lists of trusted addresses',
-  security: anyKeyWith('environment:*'),
+  security: anyKeyWith('environment:settings:read'),
   request: { query: z.strictObject({}) },
   responses: { 200: json(egress, 'As seen from this server.'), ...failing },
 })

@@ -1,7 +1,7 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import { anyKeyWith, failing, json } from './fields.ts'
 
-const encryption = z
+export const encryption = z
   .object({
     /** The key-encryption key that wraps the data keys. */
     kek_id: z.string(),
@@ -13,13 +13,11 @@ const encryption = z
   .openapi('Encryption')
 export type EncryptionView = z.infer<typeof encryption>
 
-const wholeEnvironment = anyKeyWith('environment:*')
-
 export const getEncryption = createRoute({
   method: 'get',
   path: '/encryption',
   summary: 'Names the keys of the environment and how far their rotation is',
-  security: wholeEnvironment,
+  security: anyKeyWith('environment:encryption:read'),
   request: { query: z.strictObject({}) },
   responses: { 200: json(encryption, 'Ids only; a key never leaves the server.'), ...failing },
 })
@@ -28,7 +26,7 @@ export const rotateEncryption = createRoute({
   method: 'post',
   path: '/encryption/rotate',
   summary: 'Gives the environment and the installation new data keys and seals every secret anew in the background',
-  security: wholeEnvironment,
+  security: anyKeyWith('environment:encryption:rotate'),
   request: { query: z.strictObject({}) },
   responses: { 202: json(encryption, 'Begun. It is done when `rows_left` is 0.'), ...failing },
 })

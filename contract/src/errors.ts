@@ -1,3 +1,5 @@
+import type { ExplainedCause } from './explained.ts'
+
 /**
  * Every error Fairlead can answer with: its HTTP status and the sentence a caller may read.
  * Codes are stable; `message` may be replaced by a more exact sentence where the fault is found.
@@ -27,6 +29,23 @@ export const errors = {
   ],
   forbidden: [403, 'This API key lacks the scope for this call.'],
 
+  // operators
+  not_signed_in: [401, 'Sign in to the dashboard first: this session has ended or never began.'],
+  sign_in_failed: [401, 'The e-mail address, the password or the code is not right. Codes work once.'],
+  code_required: [401, 'Enter the six digits your authenticator app shows now.'],
+  sign_in_rate_limited: [429, 'Too many sign-ins failed here. Wait a quarter of an hour, then try again.'],
+  confirmation_required: [403, 'Show again who you are (POST /operator/confirm), then send this once more.'],
+  cross_site_request: [403, 'This request came from a page of another site. Open the dashboard by its own address.'],
+  setup_done: [409, 'This server has its first operator already. Sign in, or ask an owner for an invitation.'],
+  setup_link_required: [
+    403,
+    'Open the setup link this server printed when it started, or wrote to setup-link.txt in its data folder.',
+  ],
+  link_invalid: [400, 'This link was used, replaced or has ended. Ask an owner for a new one.'],
+  operator_exists: [409, 'There is an operator with this e-mail address already.'],
+  last_owner: [409, 'There must be an owner. Make somebody else one first.'],
+  two_factor_on: [409, 'Two-factor sign-in is on already. Turn it off first.'],
+
   // what was sent
   invalid_body: [400, 'The request body does not match what this endpoint takes.'],
   invalid_json: [400, 'The request body is not valid JSON.'],
@@ -37,6 +56,9 @@ export const errors = {
   body_too_large: [413, 'The request body is larger than this endpoint takes.'],
   not_found: [404, 'There is nothing here. Check the path and the ids in it.'],
   method_not_allowed: [405, 'This path does not take this method.'],
+  conflict: [409, 'This clashes with what is there already.'],
+  resource_capped: [400, 'There are as many of these as there may be.'],
+  not_implemented: [501, 'This server does not have this part of the API.'],
 
   webhook_url_refused: [400, 'The egress policy of this server does not allow this webhook URL.'],
   webhook_url_missing: [400, 'This environment has no webhook URL. Set one with PATCH /environment/settings.'],
@@ -44,12 +66,29 @@ export const errors = {
   // nouns
   unknown_provider_config: [400, 'No integration with this provider_config_key exists in this environment.'],
   unknown_connection: [400, 'No connection with this id exists on this integration.'],
+  origin_not_allowed: [
+    403,
+    'This page may not start a sign-in here. Its origin has to be among allowed_origins of the environment.',
+  ],
+  click_missing: [403, 'Open the link again and press the button on its page in this browser.'],
+  return_url_not_allowed: [
+    400,
+    'This return URL is not among return_urls of the environment. They are compared to the letter.',
+  ],
+  connection_unconfirmed: [
+    424,
+    'This connection waits for POST /connections/:id/confirm from your backend, and cannot be used before.',
+  ],
   integration_not_allowed: [400, 'This connect session does not allow this integration.'],
 
   // connect: what the callback or the start can end with
   state_unknown: [
     400,
     'This sign-in is not under way here: it was already completed, is older than ten minutes, or was started elsewhere. Start it again from the product you came from.',
+  ],
+  sign_in_expired: [
+    400,
+    'Nobody came back from the provider within ten minutes, so this sign-in ended. Start it again.',
   ],
   state_missing: [
     400,
@@ -110,6 +149,14 @@ export const errors = {
     409,
     'This sign-in came back as another account than the one the connection belongs to. Nothing was changed, and the access it brought is given back. Sign in as the account the connection belongs to, or connect the other one by itself.',
   ],
+  belongs_elsewhere: [
+    409,
+    'This account is of another kind than this integration is for. Nothing was stored, and access that was given is given back. Connect it on an integration for its kind.',
+  ],
+  token_response_forged: [
+    502,
+    'The token response is not signed with the client secret of this integration: the secret belongs to another app, or the response was changed on its way. Nothing was stored.',
+  ],
   refresh_token_missing: [
     502,
     'The provider gave no refresh token this time, so the connection could not be renewed any more. Nothing was changed. Have the integration ask for offline access and for consent, then start again.',
@@ -117,6 +164,27 @@ export const errors = {
   refresh_token_superseded: [
     409,
     'The provider issued a refresh token that has been replaced already; its successor is stored here. Nothing was changed. Start the sign-in again.',
+  ],
+
+  // credentials that are given, not signed in for
+  invalid_auth_mode: [
+    400,
+    'Connections of this integration are made in another way. The provider definition names it: auth_mode.',
+  ],
+  unknown_provider_template: [404, 'The provider of this integration is not in the catalogue of this server.'],
+  provider_unsupported: [
+    400,
+    'The definition of this provider asks for something this version cannot do. GET /providers/:provider names it under unsupported.',
+  ],
+  credential_malformed: [400, 'What was given does not have the form the provider needs.'],
+  credential_automated: [400, 'This is set by the integration or learned from the provider. Leave it out.'],
+  missing_client_id: [400, 'Send the client_id of the account.'],
+  missing_client_secret: [400, 'Send the client_secret or the client_private_key of the account.'],
+  client_credentials_fetch_error: [400, 'The provider gave no token for this client id and secret.'],
+  connection_test_failed: [400, 'The provider does not accept what was given. Nothing was stored.'],
+  connection_test_unanswered: [
+    502,
+    'The provider could not be asked whether what was given works. Nothing was stored.',
   ],
 
   // credential
@@ -177,6 +245,10 @@ export const errors = {
   ],
 
   // this server
+  page_not_built: [
+    503,
+    'This page has not been built on this server. Run "npm run build"; a published package carries it built.',
+  ],
   not_ready: [503, 'This server is not ready.'],
   database_unavailable: [503, 'The database could not be reached. Nothing was changed; send the request again.'],
   sealed_value_unreadable: [
@@ -196,5 +268,6 @@ export interface ErrorIssue {
 
 /** The body of every JSON error. */
 export interface ErrorEnvelope {
-  error: { code: string; message: string; errors?: ErrorIssue[]; payload?: unknown }
+  /** `cause`: what the provider's own error means, where its definition can say. */
+  error: { code: string; message: string; errors?: ErrorIssue[]; payload?: unknown; cause?: ExplainedCause }
 }

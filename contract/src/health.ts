@@ -32,6 +32,10 @@ export const causes = {
   // over
   answer_lost: 'The answer to a renewal was lost, nobody holds the new tokens, and the old access token has ended.',
   invalid_grant: 'The provider refused the refresh token: withdrawn, expired, or its user was deactivated.',
+  bad_refresh_token: 'The provider does not know the refresh token any more: withdrawn, expired, or used before.',
+  invalid_refresh_token: 'The provider does not know the refresh token any more: withdrawn, expired, or used before.',
+  token_revoked: 'The tokens were withdrawn at the provider.',
+  login_refused: 'The provider refuses what the owner gave: it was changed, withdrawn or blocked there.',
 
   // a policy
   policy:

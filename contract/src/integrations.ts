@@ -10,11 +10,19 @@ import {
   providerName,
 } from './fields.ts'
 
-export const oauth2Client = z.strictObject({
-  type: z.literal('OAUTH2'),
+export const oauthClient = z.strictObject({
+  type: z.enum(['OAUTH1', 'OAUTH2']),
   client_id: z.string().trim().min(1).max(255),
   client_secret: z.string().trim().min(1).max(4096),
   scopes: oauthScopes.optional(),
+  webhook_secret: z.string().max(255).optional(),
+})
+
+/** Fields of the provider's form of the same name. */
+const integrationConfig = z.record(z.string(), z.string().max(8192))
+
+const custom = z.record(z.string(), z.string().max(8192)).openapi({
+  description: '`baseUrl`: where the API of the provider is for you, where its definition leaves that to you.',
 })
 
 const captureBodies = z.boolean().openapi({
@@ -33,15 +41,16 @@ export const integration = z
     base_url_hosts: z.array(z.string()),
     created_at: z.string(),
     updated_at: z.string(),
+    preconfigured_credentials: z.array(z.string()).optional(),
   })
   .openapi('Integration')
 export type IntegrationView = z.infer<typeof integration>
 
-const integrationWithSecrets = integration.extend({
+export const integrationWithSecrets = integration.extend({
   webhook_url: z.string().nullable().optional(),
   credentials: z
     .object({
-      type: z.literal('OAUTH2'),
+      type: z.enum(['OAUTH1', 'OAUTH2']),
       client_id: z.string().nullable(),
       client_secret: z.string().nullable(),
       scopes: z.string().nullable(),
@@ -49,6 +58,7 @@ const integrationWithSecrets = integration.extend({
     .nullable()
     .optional(),
 })
+export type IntegrationWithSecrets = z.infer<typeof integrationWithSecrets>
 
 const uniqueKeyParam = z.object({ uniqueKey: integrationKey })
 const scope = (verb: string) => `environment:integrations:${verb}`
@@ -75,23 +85,33 @@ export const listIntegrations = createRoute({
   responses: { 200: json(z.object({ data: z.array(integration) }), 'The integrations.'), ...failing },
 })
 
+const decided = {
+  display_name: displayName.optional(),
+  credentials: oauthClient.optional(),
+  integration_config: integrationConfig.optional(),
+  custom: custom.optional(),
+  forward_webhooks: z.boolean().optional(),
+  capture_bodies: captureBodies.optional(),
+  base_url_hosts: baseUrlHosts.optional(),
+}
+
+export const newIntegration = z.strictObject({ provider: providerName, unique_key: integrationKey, ...decided })
+export type NewIntegration = z.infer<typeof newIntegration>
+
+export const integrationChange = z.strictObject({ unique_key: integrationKey.optional(), ...decided })
+export type IntegrationChange = z.infer<typeof integrationChange>
+
 export const createIntegration = createRoute({
   method: 'post',
   path: '/integrations',
   summary: 'Registers a provider with your OAuth client',
   security: anyKeyWith(scope('create')),
   request: {
-    body: jsonBody(
-      z.strictObject({
-        provider: providerName,
-        unique_key: integrationKey,
-        display_name: displayName.optional(),
-        credentials: oauth2Client.optional(),
-        forward_webhooks: z.boolean().optional(),
-        capture_bodies: captureBodies.optional(),
-        base_url_hosts: baseUrlHosts.optional(),
-      }),
-    ),
+    body: jsonBody(newIntegration, {
+      provider: 'some-crm',
+      unique_key: 'crm',
+      credentials: { type: 'OAUTH2', client_id: 'your-client-id', client_secret: 'your-client-secret', scopes: 'api' },
+    }),
   },
   responses: { 200: json(z.object({ data: integration }), 'The integration.'), ...failing },
 })
@@ -117,16 +137,7 @@ export const updateIntegration = createRoute({
   security: anyKeyWith(scope('update')),
   request: {
     params: uniqueKeyParam,
-    body: jsonBody(
-      z.strictObject({
-        unique_key: integrationKey.optional(),
-        display_name: displayName.optional(),
-        credentials: oauth2Client.optional(),
-        forward_webhooks: z.boolean().optional(),
-        capture_bodies: captureBodies.optional(),
-        base_url_hosts: baseUrlHosts.optional(),
-      }),
-    ),
+    body: jsonBody(integrationChange, { display_name: 'CRM' }),
   },
   responses: { 200: json(z.object({ data: integration }), 'The integration.'), ...failing },
 })
@@ -138,4 +149,31 @@ export const deleteIntegration = createRoute({
   security: anyKeyWith(scope('delete')),
   request: { params: uniqueKeyParam },
   responses: { 200: json(z.object({ success: z.literal(true) }), 'Deleted.'), ...failing },
+})
+
+/** The older spelling of reading an integration. */
+export const getConfig = createRoute({
+  method: 'get',
+  path: '/config/{uniqueKey}',
+  summary: 'Reads one integration, as older clients ask for it',
+  security: anyKeyWith(scope('read'), scope('read_credentials')),
+  request: { params: uniqueKeyParam, query: z.strictObject({ include_creds: z.enum(['true', 'false']).optional() }) },
+  responses: {
+    200: json(
+      z.object({
+        config: z.object({
+          unique_key: z.string(),
+          provider: z.string(),
+          syncs: z.array(z.unknown()),
+          actions: z.array(z.unknown()),
+          auth_mode: z.string().optional(),
+          client_id: z.string().nullable().optional(),
+          client_secret: z.string().nullable().optional(),
+          scopes: z.string().nullable().optional(),
+        }),
+      }),
+      'The integration.',
+    ),
+    ...failing,
+  },
 })

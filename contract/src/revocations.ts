@@ -57,6 +57,7 @@ export const kill = createRoute({
         z.strictObject({ provider_config_key: integrationKey, reason }),
         z.strictObject({ environment: z.literal(true), reason }),
       ]),
+      { end_user_id: 'ada', reason: 'stolen laptop' },
     ),
   },
   responses: { 200: json(receipts, 'One receipt per connection that was killed.'), ...failing },

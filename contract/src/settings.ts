@@ -1,5 +1,6 @@
 /** What an environment's owner decides. */
 import { createRoute, z } from '@hono/zod-openapi'
+import { connectUi, connectUiChange } from './connect-ui.ts'
 import { anyKeyWith, failing, json, jsonBody, webhookUrl } from './fields.ts'
 
 const loopback = new Set(['localhost', '127.0.0.1', '[::1]'])
@@ -56,16 +57,20 @@ const decided = {
   return_urls: list(returnUrl).openapi({
     description: 'Where the connect page may send the browser, compared exactly.',
   }),
+  connect_ui: connectUi.openapi({
+    description:
+      'How the connect page looks. A colour that could not be read is moved, as little as possible, until it can; the answer shows it.',
+  }),
   confirm_connections: z.boolean().openapi({
     description:
-      'Whether the backend confirms each new connection before it can be used. Stored; this version asks for no confirmation.',
+      'Whether your backend confirms each new connection, with POST /connections/{connectionId}/confirm, before it can be used. One that is not confirmed within ten minutes is deleted and its tokens are revoked.',
   }),
 }
 
 const settings = z.strictObject(decided)
 export type Settings = z.infer<typeof settings>
 
-const settingsChange = settings.partial()
+const settingsChange = settings.partial().extend({ connect_ui: connectUiChange.optional() })
 export type SettingsChange = z.infer<typeof settingsChange>
 
 const signingKey = z.object({
@@ -79,7 +84,7 @@ const newKey = z
   .string()
   .openapi({ description: 'The signing key. Shown by the answer that made it, and never again.' })
 
-const settingsView = z
+export const settingsView = z
   .object({ ...decided, signing_keys: z.array(signingKey), webhook_signing_key: newKey.optional() })
   .openapi('EnvironmentSettings')
 export type SettingsView = z.infer<typeof settingsView>
@@ -88,7 +93,7 @@ export const getSettings = createRoute({
   method: 'get',
   path: '/environment/settings',
   summary: 'Reads the settings of the environment',
-  security: anyKeyWith('environment:*'),
+  security: anyKeyWith('environment:settings:read'),
   request: { query: z.strictObject({}) },
   responses: { 200: json(settingsView, 'The settings; of signing keys their ids and ages.'), ...failing },
 })
@@ -98,8 +103,8 @@ export const changeSettings = createRoute({
   path: '/environment/settings',
   summary: 'Changes what is named; the rest stays',
   description: 'Null takes a webhook URL away. The first one makes a signing key, which this answer shows.',
-  security: anyKeyWith('environment:*'),
-  request: { query: z.strictObject({}), body: jsonBody(settingsChange) },
+  security: anyKeyWith('environment:settings:update'),
+  request: { query: z.strictObject({}), body: jsonBody(settingsChange, { webhook_url: 'https://app.acme.com/hooks' }) },
   responses: { 200: json(settingsView, 'The settings as they are now.'), ...failing },
 })
 
@@ -114,6 +119,7 @@ export const rotateSigningKey = createRoute({
       required: false,
       content: {
         'application/json': {
+          example: { overlap_hours: 24 },
           schema: z.strictObject({
             overlap_hours: z
               .number()

@@ -100,7 +100,7 @@ const attempt = z.object({
   }),
 })
 
-const delivery = z
+export const delivery = z
   .object({
     id: z.string(),
     event: z.object({
@@ -176,7 +176,10 @@ export const replayDeliveries = createRoute({
   path: '/webhooks/replay',
   summary: 'Sends every failed delivery of events since an instant again',
   security: writing,
-  request: { query: z.strictObject({}), body: jsonBody(z.strictObject({ since: z.iso.datetime({ offset: true }) })) },
+  request: {
+    query: z.strictObject({}),
+    body: jsonBody(z.strictObject({ since: z.iso.datetime({ offset: true }) }), { since: '2026-11-22T08:00:00Z' }),
+  },
   responses: { 202: json(z.object({ replayed: z.number() }), 'How many are on their way.'), ...failing },
 })
 

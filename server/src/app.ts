@@ -7,21 +7,34 @@ import { mkdir } from 'node:fs/promises'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
+import { getHealth, getReady } from '@fairlead/contract'
 import { getRequestListener } from '@hono/node-server'
 import { type Callers, createCallers, secured } from './account/caller.ts'
 import { egressRoutes } from './account/egress.ts'
 import { encryptionRoutes } from './account/encryption.ts'
 import { prepareEnvironments } from './account/first-run.ts'
+import { keyRoutes } from './account/keys/routes.ts'
+import { operatorRoutes } from './account/operator/routes.ts'
+import { createOperators } from './account/operator/session.ts'
+import { newSetupLink } from './account/operator/sign-in.ts'
+import { pruneOperators, sealedTotp } from './account/operator/store.ts'
 import { openKeyedHash } from './account/pepper.ts'
 import { settingsRoutes } from './account/settings/routes.ts'
 import { sealedSigningKeys } from './account/settings/store.ts'
 import { announceChange, sealedSettings } from './account/store.ts'
-import { createActivity } from './activity/activity.ts'
+import { type Activity, createActivity } from './activity/activity.ts'
+import { observe } from './activity/metrics.ts'
 import { activityRoutes } from './activity/routes.ts'
 import { retainActivity } from './activity/store.ts'
+import { createAudit } from './audit/audit.ts'
+import { auditRoutes } from './audit/routes.ts'
 import type { Config } from './config.ts'
+import { type Channel, createChannel } from './connect/notify.ts'
 import { connectRoutes } from './connect/routes.ts'
-import { findSessionCaller, sealedVerifiers } from './connect/store.ts'
+import { expireHandshakes, findSessionCaller, sealedVerifiers } from './connect/store.ts'
+import { confirmRoutes, endUnconfirmed } from './connection/confirm.ts'
+import { editRoutes } from './connection/edit.ts'
+import { importRoutes } from './connection/import.ts'
 import { type Connections, createConnections, holderOf } from './connection/live.ts'
 import { connectionRoutes } from './connection/routes.ts'
 import { endIntegration } from './connection/store.ts'
@@ -32,27 +45,47 @@ import { openJournal } from './credential/journal.ts'
 import { createKeepAlive } from './credential/keep-alive.ts'
 import { pruneReceipts, retireLate, sealedJobs } from './credential/revocation/store.ts'
 import { createRevocations } from './credential/revocation.ts'
-import { createCredentialStore, pruneCredentials, readEpoch, sealedTokens } from './credential/store.ts'
+import {
+  countInDoubt,
+  countUnwell,
+  createCredentialStore,
+  pruneCredentials,
+  readEpoch,
+  sealedTokens,
+} from './credential/store.ts'
 import { checkTiming, defaultTiming, shutdownGrace, type Timing } from './credential/timing.ts'
 import { watchIntents } from './credential/watch.ts'
 import { dashboardRoutes } from './dashboard/routes.ts'
 import { startEmbedded } from './db/embedded.ts'
 import { migrate, migrationsFolder } from './db/migrate.ts'
 import { type Address, type DirectPool, type OpenDb, openDb, openDirectPool } from './db/open.ts'
+import { openApi } from './docs/openapi.ts'
 import { docsRoutes } from './docs/routes.ts'
+import { doctorRoutes } from './doctor/routes.ts'
 import { Failure } from './errors.ts'
-import { api, type Guard, jsonOnly, limitBody, onError, onNotFound } from './http/api.ts'
+import { absentRoutes } from './http/absent.ts'
+import { api, type Guard, jsonOnly, limitBody, onError, onNotFound, openToPages } from './http/api.ts'
+import { currentPath } from './http/older.ts'
 import { type Listening, listen } from './http/server.ts'
 import { integrationRoutes } from './integration/routes.ts'
-import { findIntegrationById, type Integration, listIntegrationsOf, sealedClientSecrets } from './integration/store.ts'
+import {
+  findIntegrationById,
+  type Integration,
+  listIntegrationsOf,
+  sealedClientSecrets,
+  sealedIntegrationSettings,
+} from './integration/store.ts'
+import { readLag } from './job/store.ts'
 import { type Jobs, jobsAtOnce, migrateJobs, startJobs, type Task } from './job/worker.ts'
 import type { Log } from './lib/log.ts'
-import type { Secret } from './lib/secret.ts'
+import { Secret } from './lib/secret.ts'
 import { minutes, seconds, systemClock } from './lib/time.ts'
 import { createEgress } from './net/egress.ts'
-import { exitsOf } from './net/exits.ts'
+import { addressesOf, exitsOf } from './net/exits.ts'
 import { loadCatalogue } from './provider/catalogue.ts'
+import { createExplain } from './provider/explain.ts'
 import { providerRoutes } from './provider/routes.ts'
+import { createLimits } from './proxy/limits.ts'
 import { createProxy, isProxied } from './proxy/routes.ts'
 import type { Db } from './seams.ts'
 import { readKeyFile, writeKeyFile } from './vault/key-file.ts'
@@ -64,7 +97,7 @@ import { createKeyStore, hasDataKeys } from './vault/store.ts'
 import { createVault } from './vault/vault.ts'
 import { createDeliveries, type Deliveries } from './webhook/deliver.ts'
 import { webhookRoutes } from './webhook/routes.ts'
-import { pruneDeliveries } from './webhook/store.ts'
+import { pruneDeliveries, readBacklog } from './webhook/store.ts'
 
 export interface App {
   /** Where it is reached, e.g. http://localhost:3003. */
@@ -72,6 +105,8 @@ export interface App {
   port: number
   /** API keys generated on this start: shown now or never. */
   generatedKeys: { environment: string; key: Secret }[]
+  /** Where the first operator is made; undefined when there is one. */
+  setupLink: Secret | undefined
   /** `lingerMs`: how long it may serve on for those who have not seen yet that it is not ready. */
   stop(lingerMs?: number): Promise<void>
 }
@@ -89,6 +124,12 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
   }
   try {
     const catalogue = loadCatalogue({ overlayPath: config.providersPath, egressAllow: config.egressAllow })
+    const beyond = catalogue.list().filter(provider => provider.unsupported)
+    if (beyond.length > 0)
+      log.warn(
+        { providers: Object.fromEntries(beyond.map(provider => [provider.name, provider.unsupported])) },
+        'provider definitions ask for what this version cannot do; connections of these are not made here',
+      )
     const { database, jobPool } = await openDatabase(config, log, closers)
     const { db } = database
     const keyStore = createKeyStore(db)
@@ -102,7 +143,9 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
 
     const columns = [
       sealedSettings(db),
+      sealedTotp(db),
       sealedClientSecrets(db),
+      sealedIntegrationSettings(db),
       sealedVerifiers(db),
       sealedTokens(db),
       sealedJobs(db),
@@ -132,12 +175,27 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     const deliveries = createDeliveries({ db, vault, egress, clock, catalogue, log })
     closers.push(every(seconds(5), log, async () => deliveries.kick()))
     closers.push(() => deliveries.drain())
-    const activity = createActivity({ db, vault, clock, log })
-    closers.push(() => activity.drain())
+    const observed = observe({
+      unwell: () => countUnwell(db),
+      inDoubt: () => countInDoubt(db),
+      webhooks: () => readBacklog(db),
+      jobLag: () => readLag(db),
+      pool: database.load,
+    })
+    const recorder = createActivity({ db, vault, clock, log, onDropped: observed.dropped })
+    closers.push(() => recorder.drain())
+    const activity: Activity = {
+      ...recorder,
+      record(call) {
+        observed.call(call)
+        recorder.record(call)
+      },
+    }
     closers.push(
       every(minutes(10), log, async () => {
         await pruneCredentials(db)
         await pruneReceipts(db)
+        await pruneOperators(db)
       }),
     )
     const credentials = createCredentials({
@@ -151,6 +209,7 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
         await retireLate(db, stores, holder, late)
         revocations.kick()
       },
+      onOutcome: observed.refresh,
       onRenewed: credential => connections.forgetCredential(credential.id),
       holderOf: async id => {
         const integration = await findIntegrationById(stores, id)
@@ -160,14 +219,24 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     closers.push(() => credentials.drain())
     const catching = createCatchUp({ credentials, journal, epoch })
     closers.push(every(timing.sweep, log, catching.sweep))
-    const callers = createCallers({ db, keyedHash, findSession: token => findSessionCaller(stores, token) })
-    closers.push(await followChanges(database, ring, connections, callers, credentials, catching, deliveries))
+    const audit = createAudit(keyedHash)
+    const operators = createOperators({ db, keyedHash, url: config.url })
+    const callers = createCallers({ db, keyedHash, findSession: token => findSessionCaller(stores, token), operators })
+    const channel = createChannel({ db, keyedHash, log })
+    closers.push(every(minutes(1), log, async () => void (await expireHandshakes(stores))))
+    closers.push(await followChanges(database, ring, connections, callers, credentials, catching, deliveries, channel))
     // Whoever began a rotation may have died in the middle of it.
     closers.push(every(seconds(30), log, () => rotation.sweep()))
     closers.push(() => rotation.close())
     void rotation.sweep().catch(error => log.warn({ reason: String(error) }, 'a rotation could not be taken up yet'))
     void catching.catchUp().catch(error => log.warn({ reason: String(error) }, 'the journal could not be replayed yet'))
 
+    const exits = async () => addressesOf(await exitsOf(config.egressProxies))
+    const explain = createExplain({
+      catalogue,
+      redirectUri: `${config.url}/oauth/callback`,
+      exits,
+    })
     const guard: Guard = route => secured(route, callers)
     const changed = (environmentId: number) =>
       announceChange(db, environmentId).then(() => connections.forgetEnvironment(environmentId))
@@ -181,44 +250,60 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
       revocations,
       callers,
       guard,
+      audit,
       activity,
       log,
       epoch,
+      channel,
+      explain,
       url: config.url,
     }
+
+    closers.push(every(seconds(20), log, () => endUnconfirmed(shared)))
 
     const routes = api()
     routes.onError(onError(log))
     routes.notFound(onNotFound)
-    routes.use(jsonOnly, limitBody)
-    routes.get('/health', c => c.json({ result: 'ok' }))
+    routes.use(openToPages, jsonOnly, limitBody)
+    routes.openapi(getHealth, c => c.json({ result: 'ok' as const }, 200))
     let stopping = false
-    routes.get('/ready', async c => {
+    routes.openapi(getReady, async c => {
       if (stopping) throw new Failure('not_ready', { message: 'This server is shutting down.' })
       await database.ping()
-      return c.json({ result: 'ok' })
+      return c.json({ result: 'ok' as const }, 200)
     })
-    routes.route('/', encryptionRoutes({ guard, rotation }))
+    routes.get('/metrics', async c =>
+      c.text(await observed.text(), 200, { 'Content-Type': 'text/plain; version=0.0.4' }),
+    )
+    routes.route('/', operatorRoutes({ ...shared, operators, host: config.host, singleSignOn: false }))
+    routes.route('/', auditRoutes(shared))
+    routes.route('/', encryptionRoutes({ ...shared, rotation }))
     routes.route('/', settingsRoutes(shared))
+    routes.route('/', keyRoutes(shared))
     routes.route('/', egressRoutes({ guard, exits: () => exitsOf(config.egressProxies) }))
     routes.route('/', providerRoutes(shared))
     routes.route('/', integrationRoutes({ ...shared, changed, endGrants }))
+    routes.route('/', confirmRoutes(shared))
+    routes.route('/', editRoutes(shared))
     routes.route('/', connectionRoutes(shared))
+    routes.route('/', importRoutes(shared))
+    const limits = createLimits(clock)
+    routes.route('/', doctorRoutes({ ...shared, exits, usageOf: limits.usageOf }))
     routes.route('/', connectRoutes(shared))
     routes.route('/', activityRoutes(shared))
     routes.route('/', webhookRoutes({ ...shared, deliveries }))
     routes.route('/', dashboardRoutes())
-    routes.route('/', docsRoutes({ url: config.url }))
-    routes.doc31('/openapi.json', { openapi: '3.1.0', info: { title: 'Fairlead', version } })
-    routes.openAPIRegistry.registerComponent('securitySchemes', 'apiKey', { type: 'http', scheme: 'bearer' })
-    routes.openAPIRegistry.registerComponent('securitySchemes', 'connectSession', { type: 'http', scheme: 'bearer' })
+    const document = () => openApi(routes, config.url, version)
+    routes.route('/', docsRoutes({ ...shared, document }))
+    routes.route('/', absentRoutes())
 
-    const proxy = createProxy(shared)
+    const proxy = createProxy({ ...shared, limits })
     const listener = getRequestListener(routes.fetch)
     const handler = (req: IncomingMessage, res: ServerResponse) => {
-      void (isProxied(req.url ?? '') ? proxy(req, res) : listener(req, res))
+      req.url = currentPath(req.url ?? '')
+      void (isProxied(req.url) ? proxy(req, res) : listener(req, res))
     }
-    const server: Listening = await listen(handler, config)
+    const server: Listening = await listen(handler, config, channel.sockets)
     let jobs: Jobs | undefined
     closers.push(async () => {
       stopping = true
@@ -252,7 +337,9 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
       { task: 'prune_webhooks', pattern: '41 * * * *' },
     ]
     jobs = await startJobs({ db, pool: jobPool, clock, log }, { tasks, cron })
-    return { url: config.url, port: server.port, generatedKeys, stop }
+    const setup = await newSetupLink(stores)
+    const setupLink = setup && new Secret(`${config.url}/app/setup#${setup.reveal()}`)
+    return { url: config.url, port: server.port, generatedKeys, setupLink, stop }
   } catch (error) {
     await stop()
     throw error
@@ -307,6 +394,7 @@ function followChanges(
   credentials: Credentials,
   catching: CatchUp,
   deliveries: Deliveries,
+  channel: Channel,
 ): Promise<() => Promise<void>> {
   return database.listen('fairlead_changed', {
     onPayload: payload => {
@@ -315,16 +403,20 @@ function followChanges(
         connections.forgetCredential(id)
         credentials.changed(id)
       }
+      if (what === 'callers') callers.forget()
       if (what === 'environment') connections.forgetEnvironment(Number(id))
       // Sooner is better; `withKeys` finds a key that this missed.
       if (what === 'keys') void ring.load().catch(() => {})
       if (what === 'webhook') deliveries.kick()
+      if (what === 'attempt') void channel.ended(id).catch(() => {})
+      if (what === 'begun') void channel.asked(id).catch(() => {})
       if (what === 'pull') void catching.offer(id).catch(() => {})
     },
     onGap: () => {
       connections.forgetAll()
       void ring.load().catch(() => {})
       callers.forget()
+      void channel.missed().catch(() => {})
       // Called on the loss as well as on the return; what fails is tried again by the return and by the next sweep.
       void catching.catchUp().catch(() => {})
     },
@@ -352,3 +444,4 @@ function every(ms: number, log: Log, work: () => Promise<void>): () => Promise<v
 }
 
 export const generatedKeysFile = (dataDir: string): string => join(dataDir, 'api-keys.txt')
+export const setupLinkFile = (dataDir: string): string => join(dataDir, 'setup-link.txt')

@@ -1,11 +1,15 @@
-import { type ErrorCode, type ErrorIssue, errors } from '@fairlead/contract'
+import { type ErrorCode, type ErrorIssue, type ExplainedCause, errors } from '@fairlead/contract'
 
 interface Details {
+  /** Where the wire contract answers one code with two statuses. */
+  status?: number
   /** A more exact sentence for the caller than the table's. Never a secret, never an upstream body. */
   message?: string
   /** Validation only: which member is wrong and why. */
   issues?: ErrorIssue[]
   payload?: unknown
+  /** What the provider's error means and what to do, from the provider's own hooks. */
+  explained?: ExplainedCause | undefined
   /** Response headers that belong to the refusal, e.g. Retry-After. */
   headers?: Record<string, string>
   /** For the operator's log alone; it is not serialised. */
@@ -21,15 +25,17 @@ export class Failure extends Error {
   readonly status: number
   readonly issues: ErrorIssue[] | undefined
   readonly payload: unknown
+  readonly explained: ExplainedCause | undefined
   readonly headers: Record<string, string>
 
   constructor(code: ErrorCode, details: Details = {}) {
     super(details.message ?? errors[code][1], { cause: details.cause })
     this.name = 'Failure'
     this.code = code
-    this.status = errors[code][0]
+    this.status = details.status ?? errors[code][0]
     this.issues = details.issues
     this.payload = details.payload
+    this.explained = details.explained
     this.headers = details.headers ?? {}
   }
 }

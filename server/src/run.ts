@@ -1,6 +1,6 @@
-import { appendFile } from 'node:fs/promises'
+import { appendFile, rm, writeFile } from 'node:fs/promises'
 import { pino } from 'pino'
-import { generatedKeysFile, startApp } from './app.ts'
+import { generatedKeysFile, setupLinkFile, startApp } from './app.ts'
 import { ConfigError, readConfig } from './config.ts'
 import { CatalogueError } from './provider/catalogue.ts'
 
@@ -21,6 +21,14 @@ export async function run(): Promise<void> {
     }
     if (app.generatedKeys.length > 0 && !process.stdout.isTTY)
       log.info({ file: generatedKeysFile(config.dataDir) }, 'API keys were generated; move them to a safe place')
+    // The link is a secret until it is used; the file of an earlier start names one that is not the newest, or done with.
+    await rm(setupLinkFile(config.dataDir), { force: true })
+    if (app.setupLink && process.stdout.isTTY)
+      process.stdout.write(`Set up the dashboard: ${app.setupLink.reveal()}   (works once)\n`)
+    else if (app.setupLink) {
+      await writeFile(setupLinkFile(config.dataDir), `${app.setupLink.reveal()}\n`, { mode: 0o600 })
+      log.info({ file: setupLinkFile(config.dataDir) }, 'the dashboard has no operator yet; open the link in this file')
+    }
     log.info({ url: app.url, port: app.port }, 'ready')
 
     let stopping = false

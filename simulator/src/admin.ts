@@ -3,7 +3,16 @@
 // answer on loopback connections only, and never to a web page of another origin.
 
 import type { Faults } from './faults.ts'
-import { addDelay, addDrop, addFail, type DelayInput, type DropInput, type FailInput } from './faults.ts'
+import {
+  addDelay,
+  addDrop,
+  addFail,
+  addRefuse,
+  type DelayInput,
+  type DropInput,
+  type FailInput,
+  type RefuseInput,
+} from './faults.ts'
 import type { Call, Reply } from './http.ts'
 import { newClientSecret } from './ids.ts'
 import {
@@ -17,7 +26,20 @@ import {
   tokenBody,
 } from './tokens.ts'
 import type { App, AppInput, Org, OrgInput, RequestEntry, Settings, User, UserInput, World } from './world.ts'
-import { addApp, addOrg, addUser, BadInput, defined, findOrg, findUser, newCounters, nextId, now } from './world.ts'
+import {
+  addApp,
+  addOrg,
+  addUser,
+  BadInput,
+  defined,
+  findOrg,
+  findUser,
+  makeApp,
+  newCounters,
+  nextId,
+  now,
+  PLATFORM_CLI,
+} from './world.ts'
 
 /** Picks tokens; every given part must match. `token` is the exact token. */
 export type TokenFilter = { org?: string; clientId?: string; username?: string; token?: string }
@@ -108,10 +130,16 @@ export function makeControl(world: World, faults: Faults, rebuild: () => void, a
 
     // Tokens
 
-    /** A token response without a browser, as the code flow would have given it; URLs in path form. */
+    /**
+     * A token response without a browser, as the code flow would have given it; URLs in path form. With the clientId PlatformCLI it
+     * is what Salesforce's own CLI would hold, whatever apps the org has.
+     */
     issueTokens: (input: { username: string; clientId?: string; scopes?: string[] }) => {
       const who = user(input.username)
-      const app = world.apps.find(a => a.org === who.org && (!input.clientId || a.clientId === input.clientId))
+      const app =
+        input.clientId === PLATFORM_CLI
+          ? makeApp(world, { org: who.org, name: 'Salesforce CLI', clientId: PLATFORM_CLI })
+          : world.apps.find(a => a.org === who.org && (!input.clientId || a.clientId === input.clientId))
       if (!app) throw new BadInput('that user’s org has no such app')
       const scopes = input.scopes ?? app.scopes
       const grant = givesRefreshToken(scopes) ? openGrant(world, who, app, scopes) : null
@@ -179,7 +207,14 @@ export function makeControl(world: World, faults: Faults, rebuild: () => void, a
       input: { org: string } & Partial<
         Pick<
           Org,
-          'sessionMinutes' | 'onlyMyDomainLogin' | 'apiVersionMax' | 'apiUsed' | 'apiMax' | 'instanceName' | 'name'
+          | 'sessionMinutes'
+          | 'onlyMyDomainLogin'
+          | 'secretsByRest'
+          | 'apiVersionMax'
+          | 'apiUsed'
+          | 'apiMax'
+          | 'instanceName'
+          | 'name'
         >
       >,
     ) => {
@@ -223,6 +258,8 @@ export function makeControl(world: World, faults: Faults, rebuild: () => void, a
     delay: (input: DelayInput) => addDelay(faults, input),
     drop: (input: DropInput) => addDrop(faults, input),
     fail: (input: FailInput) => addFail(faults, input),
+    /** Any OAuth error Salesforce has, told as it tells it there. */
+    refuse: (input: RefuseInput) => addRefuse(faults, input),
     clearFaults: () => {
       faults.queue = []
       return {}

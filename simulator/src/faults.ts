@@ -44,9 +44,18 @@ export type FailInput = FaultMatch & {
   headers?: Record<string, string>
 }
 
+/** An OAuth error: at authorize on the callback, or on a page of Salesforce; elsewhere as JSON. */
+export type RefuseInput = Omit<FaultMatch, 'endpoint' | 'when'> & {
+  endpoint: 'authorize' | 'token' | 'introspect' | 'revoke'
+  error: string
+  description?: string
+  /** The callback never hears of it. */
+  onPage?: boolean
+}
+
 export type Fault = {
   id: number
-  kind: 'delay' | 'drop' | 'fail'
+  kind: 'delay' | 'drop' | 'fail' | 'refuse'
   endpoint: Endpoint | '*'
   grantType: string | null
   path: string | null
@@ -56,6 +65,7 @@ export type Fault = {
   ms: number
   midway: boolean
   reply: Reply | null
+  refuse: { error: string; description: string; onPage: boolean } | null
 }
 
 export type Faults = { queue: Fault[]; lastId: number }
@@ -79,6 +89,7 @@ function add(faults: Faults, input: FaultMatch, rest: Pick<Fault, 'kind' | 'when
     ms: 0,
     midway: false,
     reply: null,
+    refuse: null,
     ...rest,
   })
   return { id }
@@ -106,6 +117,15 @@ export function addFail(faults: Faults, input: FailInput): { id: number } {
         ? { status: input.status, headers, text: input.body as string, type }
         : { status: input.status, headers, json: input.body, type }
   return add(faults, input, { kind: 'fail', when: input.when ?? 'before', reply })
+}
+
+export function addRefuse(faults: Faults, input: RefuseInput): { id: number } {
+  const { error, description = '', onPage = false } = input
+  if (!['authorize', 'token', 'introspect', 'revoke'].includes(input.endpoint)) {
+    throw new BadInput('endpoint must be one of authorize, token, introspect, revoke')
+  }
+  if (typeof error !== 'string' || error === '') throw new BadInput('error must be a text')
+  return add(faults, input, { kind: 'refuse', when: 'before', refuse: { error, description, onPage } })
 }
 
 export type Incident = { delayBefore: number; delayAfter: number; decisive: Fault | null }

@@ -3,14 +3,15 @@
 //   by path   http://127.0.0.1:4500/acme--uat/services/…                         (any client, no resolver needed)
 // Whatever form a request came in by, every URL in its answer is in the same form.
 
-import type { Org, World } from './world.ts'
+import type { Community, Org, World } from './world.ts'
 
 export type Form = 'name' | 'path'
 export type GenericHost = 'login' | 'test'
 
 export type Site =
   | { kind: 'generic'; name: GenericHost }
-  | { kind: 'org'; org: Org }
+  /** With `community`: reached through a site of Experience Cloud, where a company's own customers sign in. */
+  | { kind: 'org'; org: Org; community?: Community }
   /** The UI host, which users paste by mistake: its token endpoint knows no grant. */
   | { kind: 'lightning'; org: Org }
   /** A My Domain the org has left. */
@@ -21,7 +22,13 @@ export type Site =
 
 export type Address = { form: Form; authority: string; site: Site }
 
-const PARTITION = { production: '', sandbox: 'sandbox.', developer: 'develop.', scratch: 'scratch.' } as const
+const PARTITION = {
+  production: '',
+  sandbox: 'sandbox.',
+  developer: 'develop.',
+  scratch: 'scratch.',
+  playground: 'trailblaze.',
+} as const
 
 export const genericHostOf = (org: Org): GenericHost =>
   org.kind === 'sandbox' || org.kind === 'scratch' ? 'test' : 'login'
@@ -33,6 +40,14 @@ const isOAuthPath = (path: string) => /^\/(services\/oauth2|\.well-known|id)\//.
 
 /** Splits a request's Host header and path into the host it means and the path Salesforce would have seen. */
 export function locate(world: World, authority: string, rawPath: string): { address: Address; path: string } {
+  const found = locateHost(world, authority, rawPath)
+  const { site } = found.address
+  if (site.kind !== 'org' || !site.community) return found
+  // What stands behind the site's own prefix is what Salesforce would have seen.
+  return { ...found, path: found.path.slice(site.community.prefix.length) || '/' }
+}
+
+function locateHost(world: World, authority: string, rawPath: string): { address: Address; path: string } {
   const hostname = authority.toLowerCase().replace(/:\d*$/, '')
   const named = /^(.+)\.(salesforce|force)\.localhost$/.exec(hostname)
   if (named) {
@@ -52,6 +67,7 @@ function byName(world: World, hostname: string, path: string): Site {
   for (const org of world.orgs) {
     const current = orgHostname(org)
     if (hostname === current) return { kind: 'org', org }
+    if (hostname === siteHostname(org)) return siteAt(org, path)
     if (hostname === current.replace('.my.salesforce.', '.lightning.force.')) return { kind: 'lightning', org }
     if (org.former.some(f => hostname === orgHostname({ ...org, domain: f.domain }))) return left(org, hostname, path)
   }
@@ -62,10 +78,26 @@ function byLabel(world: World, label: string, path: string): Site | undefined {
   if (label === 'login' || label === 'test') return { kind: 'generic', name: label }
   for (const org of world.orgs) {
     if (label === org.domain) return { kind: 'org', org }
+    if (label === `${org.domain}.site`) return siteAt(org, path)
     if (label === `${org.domain}.lightning`) return { kind: 'lightning', org }
     if (org.former.some(f => f.domain === label)) return left(org, label, path)
   }
   return undefined
+}
+
+/** `.my.site.com` on the platform. */
+const siteHostname = (org: Org): string => orgHostname(org).replace('.my.salesforce.', '.my.site.salesforce.')
+
+function siteAt(org: Org, path: string): Site {
+  const community = org.communities.find(({ prefix }) => path === prefix || path.startsWith(`${prefix}/`))
+  return community ? { kind: 'org', org, community } : { kind: 'nowhere' }
+}
+
+/** The URL of a site: where its users sign in, and the issuer of its discovery. */
+export function communityUrl(address: Pick<Address, 'form' | 'authority'>, org: Org, { prefix }: Community): string {
+  const port = /:\d+$/.exec(address.authority)?.[0] ?? ''
+  const host = address.form === 'path' ? `${address.authority}/${org.domain}.site` : `${siteHostname(org)}${port}`
+  return `http://${host}${prefix}`
 }
 
 function left(org: Org, hostOrLabel: string, path: string): Site {
@@ -87,6 +119,7 @@ export function baseOf(address: Pick<Address, 'form' | 'authority'>, target: Org
 export function ownBase(address: Address): string {
   const { site } = address
   if (site.kind === 'generic') return baseOf(address, site.name)
+  if (site.kind === 'org' && site.community) return communityUrl(address, site.org, site.community)
   if (site.kind === 'org' || site.kind === 'lightning' || site.kind === 'moved') return baseOf(address, site.org)
   return `http://${address.authority}`
 }

@@ -15,6 +15,8 @@ export type Call = {
   query: URLSearchParams
   headers: IncomingHttpHeaders
   body: Buffer
+  /** The peer's IP address. */
+  remote: string
 }
 
 export type Reply = {

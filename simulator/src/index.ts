@@ -14,15 +14,15 @@ import { type Address, baseOf, type Form, locate } from './hosts.ts'
 import type { Call, Reply } from './http.ts'
 import { BadEncoding, formOf, html, readBody, render, restError, TooLarge, write } from './http.ts'
 import { discovery, identity, keys, userinfo } from './identity.ts'
-import { authorize, consent, introspect, login, revoke, token } from './oauth.ts'
+import { authorize, consent, introspect, login, refusal, revoke, token } from './oauth.ts'
 import { edgePage, frontPage } from './pages.ts'
 import { rest, versions } from './rest.ts'
 import { type SeedOptions, seed } from './seeds.ts'
 import type { App, RequestEntry, Settings, World } from './world.ts'
-import { BadInput, count, emptyWorld, findOrg } from './world.ts'
+import { BadInput, count, emptyWorld, findOrg, orgOf } from './world.ts'
 
 export type { Control, State, TokenFilter } from './admin.ts'
-export type { DelayInput, DropInput, Endpoint, FailInput } from './faults.ts'
+export type { DelayInput, DropInput, Endpoint, FailInput, RefuseInput } from './faults.ts'
 export type { Form } from './hosts.ts'
 export { PASSWORD } from './seeds.ts'
 export type { App, AppInput, Counters, Org, OrgInput, RequestEntry, Settings, User, UserInput } from './world.ts'
@@ -158,7 +158,7 @@ async function answer(
     return send(html(400, edgePage('Bad request', 'No host.')))
   const query = target.indexOf('?')
   const rawPath = query < 0 ? target : target.slice(0, query)
-  const { address, path } = locate(world, authority, rawPath)
+  const { address, path } = viaToken(world, locate(world, authority, rawPath), request.headers.authorization)
 
   let body: Buffer
   try {
@@ -178,6 +178,7 @@ async function answer(
     query: new URLSearchParams(query < 0 ? '' : target.slice(query + 1)),
     headers: request.headers,
     body,
+    remote: request.socket.remoteAddress ?? '',
   }
   if (rawPath.startsWith('/__admin/')) {
     return send(admin(control, { ...call, path: rawPath }, request.socket.remoteAddress))
@@ -193,7 +194,10 @@ async function answer(
   let reply: Reply
   if (decisive?.when === 'before') {
     // Nothing is processed: a dropped request never reached Salesforce, a failed one was turned away at the door.
-    reply = decisive.reply ?? { status: 200 }
+    const { refuse } = decisive
+    reply = refuse
+      ? refusal(call, refuse.error, refuse.description, refuse.onPage)
+      : (decisive.reply ?? { status: 200 })
   } else {
     reply = await room.handle(world, call)
     if (decisive?.kind === 'fail' && decisive.reply) reply = decisive.reply
@@ -209,6 +213,16 @@ async function answer(
   }
   entry.status = reply.status
   await send(reply)
+}
+
+/**
+ * `/services/…` without an org before it means the org of the token: jsforce's Bulk API drops the path of its instance URL.
+ */
+function viaToken(world: World, located: ReturnType<typeof locate>, authorization = ''): ReturnType<typeof locate> {
+  if (located.address.site.kind !== 'front' || !located.path.startsWith('/services/')) return located
+  const session = world.sessions.get(/^\S+ +(\S+)$/.exec(authorization)?.[1] ?? '')
+  if (!session) return located
+  return { ...located, address: { ...located.address, site: { kind: 'org', org: orgOf(world, session) } } }
 }
 
 const orgKeyOf = ({ site }: Address): string | null => ('org' in site ? site.org.key : null)

@@ -1,19 +1,20 @@
 // The OAuth server of Salesforce, on every generic and My Domain host:
 //   GET|POST /services/oauth2/authorize    the request; then our login and consent pages under /secur/
-//   POST     /services/oauth2/token        authorization_code, refresh_token, client_credentials
+//   POST     /services/oauth2/token        authorization_code, refresh_token, client_credentials, JWT bearer
 //   POST     /services/oauth2/introspect   RFC 7662
 //   POST|GET /services/oauth2/revoke       RFC 7009
 // Error names and texts are those of the fact sheet §2.8. Token life is tokens.ts; pages are pages.ts.
 
-import { createHash, timingSafeEqual } from 'node:crypto'
+import { createHash, createPublicKey, timingSafeEqual, verify, X509Certificate } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { genericHostOf, ownBase } from './hosts.ts'
+import { baseOf, genericHostOf, ownBase } from './hosts.ts'
 import type { Call, Reply } from './http.ts'
 import { formOf, html, oauthError, redirect } from './http.ts'
 import { idToken } from './identity.ts'
 import { newCode, randomText } from './ids.ts'
 import { consentPage, loginPage, oauthErrorPage } from './pages.ts'
 import {
+  communityFacts,
   endGrant,
   givesRefreshToken,
   grantEnd,
@@ -56,6 +57,16 @@ function refusedThere(pending: Pick<Pending, 'redirectUri' | 'state'>, error: st
   url.searchParams.append('error_description', description)
   if (pending.state !== null) url.searchParams.append('state', pending.state)
   return redirect(url.href)
+}
+
+/** A fault: Salesforce refuses, in the way it does at that endpoint. */
+export function refusal(call: Call, error: string, description: string, onPage: boolean): Reply {
+  const asked = formOf(call)
+  const redirectUri = asked.get('redirect_uri')
+  if (!call.path.endsWith('/authorize')) return oauthError(error, description)
+  return onPage || !redirectUri
+    ? refusedHere(error, description)
+    : refusedThere({ redirectUri, state: asked.get('state') }, error, description)
 }
 
 export function authorize(world: World, call: Call): Reply {
@@ -136,6 +147,9 @@ export function login(world: World, call: Call): Reply {
   }
   const app = world.apps.find(a => a.clientId === pending.clientId && a.org === org.key)
   if (!app) return refusedHere('OAUTH_EC_APP_NOT_FOUND', 'External client app is not installed in this org')
+  if (app.adminApproved && !user.admin) {
+    return refusedHere('invalid_grant', 'user is not admin approved to access this app')
+  }
   pending.user = user
   return html(
     200,
@@ -182,6 +196,7 @@ function allow(world: World, call: Call, pending: Pending): Reply {
   const url = new URL(pending.redirectUri)
   url.searchParams.append('code', code)
   if (pending.state !== null) url.searchParams.append('state', pending.state)
+  for (const [name, value] of Object.entries(communityFacts(call.address))) url.searchParams.append(name, value)
   return redirect(url.href)
 }
 
@@ -245,11 +260,18 @@ const grantTypes: Record<string, GrantType> = {
   refresh_token: { secretNeeded: app => app.secretRequiredForRefresh, exchange: refresh },
   client_credentials: { secretNeeded: () => true, exchange: clientCredentials },
 }
+/** Its client says who it is in the assertion and proves it by the signature. */
+const JWT_BEARER = 'urn:ietf:params:oauth:grant-type:jwt-bearer'
 
 export async function token(world: World, call: Call): Promise<Reply> {
   if (call.method !== 'POST') return oauthError('invalid_request', 'must use HTTP POST')
   const form = formOf(call)
   const grantType = form.get('grant_type') ?? ''
+  if (grantType === JWT_BEARER && call.address.site.kind !== 'lightning') {
+    const reply = jwtBearer(world, call, form)
+    if (reply.status === 200) count(world.counters.issued, grantType)
+    return reply
+  }
   const grant = Object.hasOwn(grantTypes, grantType) ? grantTypes[grantType] : undefined
   // A Lightning host serves the UI; its token endpoint supports nothing, which users misread (fact sheet §1.2).
   if (!grant || call.address.site.kind === 'lightning') {
@@ -373,11 +395,19 @@ function refresh({ world, call, form, app }: Exchange): Reply | Promise<Reply> {
       return dead
     }
     if (!grant.user.active) return oauthError('invalid_grant', 'inactive user')
+    if (!fromAllowed(app, call)) return oauthError('invalid_grant', 'ip restricted')
     if (grantEnd(world, grant) !== null) return dead
     grant.lastUsedAt = now(world)
     const rotated = app.rotation ? rotate(world, grant) : null
     return success(tokenBody(world, call.address, openSession(world, grant.user, app, grant.scopes, grant), rotated))
   })
+}
+
+/** ExtlClntAppOauthSecuritySettings.tokenIpRanges; IPv4, since that is what the ranges are written in. */
+function fromAllowed(app: App, { remote }: Call): boolean {
+  const number = (text: string) => text.split('.').reduce((sum, part) => sum * 256 + Number(part), 0)
+  const from = number(remote.replace(/^::ffff:/, ''))
+  return app.refreshRanges.length === 0 || app.refreshRanges.some(r => number(r.start) <= from && from <= number(r.end))
 }
 
 function clientCredentials({ world, call, app }: Exchange): Reply {
@@ -389,6 +419,70 @@ function clientCredentials({ world, call, app }: Exchange): Reply {
   const scopes = app.scopes.filter(scope => !withheld.includes(scope))
   return success(tokenBody(world, call.address, openSession(world, user, app, scopes, null), null))
 }
+
+/**
+ * Fact sheet §2.4 c. Quirks of clients that the platform lives with: `prn` wins over `sub`, `exp` may be milliseconds or a
+ * string. The user must have approved the app before, or an administrator for them.
+ */
+function jwtBearer(world: World, call: Call, form: URLSearchParams): Reply {
+  const invalid = (description: string) => oauthError('invalid_grant', description)
+  const parts = (form.get('assertion') ?? '').split('.')
+  const [head, claims] = parts.slice(0, 2).map(readPart)
+  if (parts.length !== 3 || !head || !claims || head.alg !== 'RS256') return invalid('invalid assertion')
+  const app = appsKnownHere(world, call, String(claims.iss ?? ''))[0]
+  if (!app) return oauthError('invalid_client_id', 'client identifier invalid')
+  if (app.blocked) return oauthError('OAUTH_APP_BLOCKED', 'this app is blocked by admin')
+  if (app.certificate === null) return invalid('invalid assertion')
+  const signed = Buffer.from(`${parts[0]}.${parts[1]}`)
+  if (!verify('sha256', signed, publicKey(app.certificate), Buffer.from(parts[2] ?? '', 'base64url'))) {
+    return invalid('invalid assertion')
+  }
+  const org = orgOf(world, app)
+  const audiences = [
+    `https://${genericHostOf(org)}.salesforce.com`,
+    baseOf(call.address, genericHostOf(org)),
+    baseOf(call.address, org),
+    ownBase(call.address),
+  ]
+  if (!audiences.includes(String(claims.aud ?? '').replace(/\/$/, ''))) return invalid('audience is invalid')
+  const skew = 3 * 60_000
+  const given = Number(claims.exp)
+  const expires = given > 1e11 ? given : given * 1000
+  if (!(expires > now(world) - skew) || expires > now(world) + 2 * skew) {
+    return invalid(expires > now(world) ? 'invalid assertion' : 'expired authorization code')
+  }
+  if (typeof claims.jti === 'string') {
+    if (world.assertions.has(claims.jti)) return oauthError('bad_jti_claim', 'the assertion was used before')
+    world.assertions.add(claims.jti)
+  }
+  const user = findUser(world, String(claims.prn ?? claims.sub ?? ''))
+  if (!user || user.org !== app.org) return invalid("user hasn't approved this consumer")
+  if (!user.active) return invalid('inactive user')
+  const approved = app.adminApproved
+    ? user.admin
+    : world.grants.some(grant => grant.app === app && grant.user === user && grantEnd(world, grant) === null)
+  if (!approved) {
+    return invalid(
+      app.adminApproved ? 'user is not admin approved to access this app' : "user hasn't approved this consumer",
+    )
+  }
+  const scopes = app.scopes.filter(scope => scope !== 'refresh_token' && scope !== 'offline_access')
+  const body = tokenBody(world, call.address, openSession(world, user, app, scopes, null), null)
+  const { access_token, scope, instance_url, id, token_type } = body
+  return success({ access_token, scope, instance_url, id, token_type })
+}
+
+function readPart(text: string): Record<string, unknown> | undefined {
+  try {
+    const value: unknown = JSON.parse(Buffer.from(text, 'base64url').toString('utf8'))
+    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : undefined
+  } catch {
+    return undefined
+  }
+}
+
+const publicKey = (pem: string) =>
+  pem.includes('CERTIFICATE') ? new X509Certificate(pem).publicKey : createPublicKey(pem)
 
 const success = (json: object): Reply => ({
   status: 200,

@@ -2,18 +2,22 @@
 //   GET /services/data                            versions, anonymous
 //   GET /services/data/vNN.0                      resources, and under it:
 //     query, queryAll, search, limits, recent, sobjects, sobjects/X, sobjects/X/describe, sobjects/X/{id},
-//     sobjects/X/{externalIdField}/{value}, composite, composite/sobjects[/X]
+//     sobjects/X/{externalIdField}/{value}, composite, composite/sobjects[/X], jobs (bulk.ts),
+//     metadata and apps (metadata.ts)
 // Everything but the version list needs a session of this org and counts against the daily limit. Errors are arrays
-// of one (fact sheet §6.2). Bulk, Metadata, Tooling and SOAP are not simulated.
+// of one (fact sheet §6.2). Tooling and SOAP are not simulated.
 
+import { jobHandlers } from './bulk.ts'
 import type { Call, Reply } from './http.ts'
 import { presentedToken, restError } from './http.ts'
+import { appHandlers, metadataHandlers } from './metadata.ts'
 import { createRow, deleteRow, getRow, RecordError, sourceOf, tableOf, updateRow } from './records.ts'
+import { base, type Context, type Handlers, notFound, ok, type Request, typeNamed } from './resource.ts'
 import type { Field, ObjectType } from './schema.ts'
 import { fieldOf, objectType, objectTypes } from './schema.ts'
 import { project, runSoql, SoqlError } from './soql.ts'
 import { allowsApi, liveSession, useSession } from './tokens.ts'
-import type { Cursor, Org, Row, Session, World } from './world.ts'
+import type { Cursor, Row, World } from './world.ts'
 import { nextId, now } from './world.ts'
 
 const OLDEST = 31
@@ -61,8 +65,15 @@ export function rest(world: World, call: Call): Reply {
   if (!limited) org.apiUsed++
   const reply = limited
     ? restError(403, 'REQUEST_LIMIT_EXCEEDED', 'TotalRequests Limit exceeded.')
-    : perform({ world, org, session, headers: call.headers }, methodOf(call), call.path, call.query, () =>
-        json(call.body),
+    : perform(
+        { world, org, session, address: call.address, headers: call.headers },
+        methodOf(call),
+        call.path,
+        call.query,
+        {
+          raw: call.body,
+          body: () => json(call.body),
+        },
       )
   return {
     ...reply,
@@ -86,20 +97,14 @@ function json(body: Buffer): unknown {
   }
 }
 
-type Context = { world: World; org: Org; session: Session; headers: Call['headers'] }
-type Request = Context & {
-  version: string
-  method: string
-  /** Path segments after /services/data/vNN.0, decoded. */
-  segments: string[]
-  query: URLSearchParams
-  body: () => unknown
-}
-
-const notFound = () => restError(404, 'NOT_FOUND', 'The requested resource does not exist')
-
 /** One request, from outside or from inside a composite. */
-function perform(context: Context, method: string, path: string, query: URLSearchParams, body: () => unknown): Reply {
+function perform(
+  context: Context,
+  method: string,
+  path: string,
+  query: URLSearchParams,
+  content: Pick<Request, 'raw' | 'body'>,
+): Reply {
   const [, number, tail = ''] = /^\/services\/data\/v(\d+)\.0(?:\/(.*?))?\/?$/.exec(path) ?? []
   const version = Number(number)
   if (!number || version > context.org.apiVersionMax) return notFound()
@@ -108,7 +113,7 @@ function perform(context: Context, method: string, path: string, query: URLSearc
     return restError(410, 'UNSUPPORTED_API_VERSION', 'The requested API version has been retired or deprecated')
   try {
     const segments = tail.split('/').filter(Boolean).map(decodeURIComponent)
-    const reply = route({ ...context, version: `${version}.0`, method, segments, query, body })
+    const reply = route({ ...context, ...content, version: `${version}.0`, method, segments, query })
     // 31–40 are to be retired in Summer '28 (fact sheet §6.1).
     const warning =
       version <= 40 ? { warning: `299 - "This API is deprecated and will be retired: v${version}.0"` } : {}
@@ -120,8 +125,6 @@ function perform(context: Context, method: string, path: string, query: URLSearc
     throw error
   }
 }
-
-type Handlers = Partial<Record<'GET' | 'POST' | 'PATCH' | 'DELETE', (request: Request) => Reply>>
 
 function route(request: Request): Reply {
   const handlers = handlersFor(request)
@@ -136,7 +139,8 @@ function route(request: Request): Reply {
   }
 }
 
-function handlersFor({ segments }: Request): Handlers | undefined {
+function handlersFor(request: Request): Handlers | undefined {
+  const { segments } = request
   const [first, second, third] = segments
   switch (first) {
     case undefined:
@@ -151,6 +155,12 @@ function handlersFor({ segments }: Request): Handlers | undefined {
       return { GET: limits }
     case 'recent':
       return { GET: recent }
+    case 'jobs':
+      return jobHandlers(request)
+    case 'metadata':
+      return metadataHandlers(request)
+    case 'apps':
+      return appHandlers(request)
     case 'composite':
       if (second === 'sobjects') return { GET: readMany, POST: createMany, PATCH: updateMany, DELETE: deleteMany }
       return second === undefined ? { POST: composite } : undefined
@@ -165,17 +175,10 @@ function handlersFor({ segments }: Request): Handlers | undefined {
   }
 }
 
-const ok = (body: unknown): Reply => ({ status: 200, json: body })
-const base = (request: Request) => `/services/data/v${request.version}`
-const typeNamed = (name: string | undefined): ObjectType => {
-  const type = objectType(name ?? '')
-  if (!type) throw new RecordError(404, 'NOT_FOUND', 'The requested resource does not exist')
-  return type
-}
 const targetType = (request: Request) => typeNamed(request.segments[1])
 
 function resources(request: Request): Reply {
-  const names = ['query', 'queryAll', 'search', 'limits', 'recent', 'sobjects', 'composite']
+  const names = ['query', 'queryAll', 'search', 'limits', 'recent', 'sobjects', 'composite', 'jobs', 'metadata']
   return ok(Object.fromEntries(names.map(name => [name, `${base(request)}/${name}`])))
 }
 
@@ -554,7 +557,10 @@ function composite(request: Request): Reply {
     const nested = /\/composite(\/|$)/.test(target.pathname)
     const reply = nested
       ? notFound()
-      : perform(request, method.toUpperCase(), target.pathname, target.searchParams, () => inner)
+      : perform(request, method.toUpperCase(), target.pathname, target.searchParams, {
+          raw: Buffer.alloc(0),
+          body: () => inner,
+        })
     answers[referenceId] = reply.json
     const location = reply.headers?.location
     return {

@@ -6,7 +6,7 @@ import { seededClientId, seededClientSecret } from './ids.ts'
 import { createRow } from './records.ts'
 import { objectType } from './schema.ts'
 import type { AppInput, Org, OrgInput, UserInput, World } from './world.ts'
-import { addApp, addOrg, addUser, defined } from './world.ts'
+import { addApp, addOrg, addUser, defined, nextId } from './world.ts'
 
 export type SeedOptions = {
   /** Replaces the callback list of the seeded apps. */
@@ -26,12 +26,17 @@ export const PASSWORD = 'Simulated-1'
 export function seed(world: World, options: SeedOptions): void {
   for (const key of ['acme', 'acme--uat']) {
     const suffix = key === 'acme' ? '' : '.uat'
-    const org = addOrg(world, { key, name: 'Acme' })
+    const org = addOrg(world, {
+      key,
+      name: 'Acme',
+      communities: [{ id: nextId(world, '0DB'), prefix: '/partners' }],
+    })
     addUser(world, {
       org: key,
       username: `ada@acme.com${suffix}`,
       firstName: 'Ada',
       lastName: 'Admin',
+      admin: true,
       password: PASSWORD,
     })
     addUser(world, {
@@ -161,4 +166,5 @@ const NOBODY = {
   lastName: '',
   active: false,
   apiEnabled: false,
+  admin: false,
 }

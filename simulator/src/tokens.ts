@@ -3,7 +3,7 @@
 
 import { createHmac } from 'node:crypto'
 import type { Address } from './hosts.ts'
-import { baseOf, genericHostOf } from './hosts.ts'
+import { baseOf, communityUrl, genericHostOf } from './hosts.ts'
 import { newAccessToken, newRefreshToken, randomText } from './ids.ts'
 import type { App, Grant, Session, User, World } from './world.ts'
 import { now, orgOf } from './world.ts'
@@ -140,5 +140,13 @@ export function tokenBody(world: World, address: Address, session: Session, refr
     token_type: 'Bearer',
     issued_at,
     token_format: 'opaque',
+    ...communityFacts(address),
   }
+}
+
+/** Where somebody signed in through a site, the answer says so (fact sheet §2.5). */
+export function communityFacts(address: Address): Record<string, string> {
+  const { site } = address
+  if (site.kind !== 'org' || !site.community) return {}
+  return { sfdc_community_url: communityUrl(address, site.org, site.community), sfdc_community_id: site.community.id }
 }

@@ -2,12 +2,16 @@
 // counters, and the tables of codes, grants and sessions that tokens.ts looks after. One mutable object, no module
 // state, so several simulators can live in one process. Seeds come from seeds.ts.
 
+import type { Delimiter, LineEnding } from './csv.ts'
 import type { Form, Site } from './hosts.ts'
 import { newClientId, newClientSecret, salesforceId } from './ids.ts'
 
-export type OrgKind = 'production' | 'sandbox' | 'developer' | 'scratch'
+export type OrgKind = 'production' | 'sandbox' | 'developer' | 'scratch' | 'playground'
 export type Value = string | number | boolean | null
 export type Row = Record<string, Value>
+
+/** A site of Experience Cloud. `prefix` is its path, like `/partners`, or empty. */
+export type Community = { id: string; prefix: string }
 
 export type Org = {
   /** The name the admin API uses; never changes. */
@@ -27,9 +31,12 @@ export type Org = {
   sessionMinutes: number
   /** MyDomainSettings.canOnlyLoginWithMyDomainUrl. */
   onlyMyDomainLogin: boolean
+  /** ExternalClientAppSettings.enableClientSecretInRestApiAccess. */
+  secretsByRest: boolean
   apiVersionMax: number
   apiUsed: number
   apiMax: number
+  communities: Community[]
   tables: Map<string, Map<string, Row>>
 }
 
@@ -44,6 +51,8 @@ export type User = {
   active: boolean
   /** The "API Enabled" permission; without it REST answers 403 API_DISABLED_FOR_ORG. */
   apiEnabled: boolean
+  /** May deploy metadata and see apps' secrets; counts as approved where an app asks for that. */
+  admin: boolean
 }
 
 export type RefreshPolicy =
@@ -56,8 +65,17 @@ export type RefreshPolicy =
 export type App = {
   org: string
   name: string
+  /** API name; deployments and credentials name the app by it. */
+  developerName: string
+  /** `0xI…` and `888…`, by which its credentials are read. */
+  identifier: string
+  consumerId: string
   clientId: string
   clientSecret: string
+  /** PEM, a certificate or a public key; with it the app may sign assertions (JWT bearer). */
+  certificate: string | null
+  /** A new secret waiting to be applied. */
+  staged: { id: string; key: string; secret: string } | null
   callbacks: string[]
   scopes: string[]
   pkceRequired: boolean
@@ -72,6 +90,10 @@ export type App = {
   /** Run-as user of the client credentials flow; null = flow not enabled. */
   clientCredentialsUser: string | null
   blocked: boolean
+  /** "Admin approved users are pre-authorized": nobody else gets in. */
+  adminApproved: boolean
+  /** From where refresh tokens may be used; empty: anywhere. */
+  refreshRanges: { start: string; end: string }[]
   /** A new app is unknown until its settings have propagated, up to ten minutes; in virtual time. */
   availableAt: number
 }
@@ -96,6 +118,10 @@ export type Settings = {
   localAppsOnGenericHosts: boolean
   /** Give repeated authorisations of one user and app the same access token (help remoteaccess_oauth_tokens_scopes). */
   sharedSessions: boolean
+  /** Virtual milliseconds until an app that was deployed is known. */
+  propagationMs: number
+  /** Whether a consumerKey and consumerSecret in a deployment become the app's; reports differ. */
+  honoursSuppliedCredentials: boolean
 }
 
 export const defaultSettings: Settings = {
@@ -109,6 +135,8 @@ export const defaultSettings: Settings = {
   rejectScopeOnRefresh: true,
   localAppsOnGenericHosts: true,
   sharedSessions: false,
+  propagationMs: 0,
+  honoursSuppliedCredentials: true,
 }
 
 /** An authorisation request between its arrival and the user's decision. */
@@ -168,6 +196,46 @@ export type Session = {
 
 export type Cursor = { org: string; type: string; rows: Row[]; paths: string[]; expiresAt: number }
 
+export type JobState = 'Open' | 'UploadComplete' | 'InProgress' | 'JobComplete' | 'Failed' | 'Aborted'
+
+/** A Bulk API 2.0 job. Its tables have a header row. */
+export type Job = {
+  id: string
+  org: string
+  kind: 'ingest' | 'query'
+  operation: 'insert' | 'update' | 'upsert' | 'delete' | 'hardDelete' | 'query' | 'queryAll'
+  object: string
+  externalIdFieldName: string | null
+  columnDelimiter: Delimiter
+  lineEnding: LineEnding
+  state: JobState
+  createdById: string
+  createdDate: string
+  systemModstamp: string
+  apiVersion: number
+  content: string | null
+  errorMessage: string | null
+  /** Of a query: its rows. */
+  successful: string[][]
+  failed: string[][]
+  unprocessed: string[][]
+}
+
+/** A deployment of metadata. */
+export type Deployment = {
+  id: string
+  org: string
+  archive: Buffer
+  checkOnly: boolean
+  ignoreWarnings: boolean
+  userId: string
+  createdDate: string
+  status: 'Pending' | 'InProgress' | 'Succeeded' | 'Failed' | 'Canceled'
+  successes: object[]
+  failures: object[]
+  total: number
+}
+
 export type Counters = {
   /** Requests that arrived, by endpoint, whether or not a fault then swallowed them. */
   requests: Record<string, number>
@@ -209,6 +277,10 @@ export type World = {
   refreshTokens: Map<string, { grant: Grant; spent: boolean }>
   sessions: Map<string, Session>
   cursors: Map<string, Cursor>
+  jobs: Map<string, Job>
+  deployments: Map<string, Deployment>
+  /** `jti` of assertions that were accepted. */
+  assertions: Set<string>
   /** Codes and refresh tokens some request is exchanging at this moment. */
   inFlight: Set<string>
   serials: Map<string, number>
@@ -238,6 +310,9 @@ export const emptyWorld = (settings: Partial<Settings>): World => ({
   refreshTokens: new Map(),
   sessions: new Map(),
   cursors: new Map(),
+  jobs: new Map(),
+  deployments: new Map(),
+  assertions: new Set(),
   inFlight: new Set(),
   serials: new Map(),
   counters: newCounters(),
@@ -288,9 +363,16 @@ const EDITION = {
   sandbox: 'Enterprise Edition',
   developer: 'Developer Edition',
   scratch: 'Developer Edition',
+  playground: 'Developer Edition',
 } as const
 /** Daily API requests by kind of org (fact sheet §6.4). */
-const API_MAX = { production: 100_000, sandbox: 5_000_000, developer: 15_000, scratch: 15_000 } as const
+const API_MAX = {
+  production: 100_000,
+  sandbox: 5_000_000,
+  developer: 15_000,
+  scratch: 15_000,
+  playground: 15_000,
+} as const
 
 export function addOrg(world: World, input: OrgInput): Org {
   if (!/^[a-z0-9]([a-z0-9-]*[a-z0-9])?$/.test(input.key)) throw new BadInput('org key must be a host label')
@@ -310,9 +392,11 @@ export function addOrg(world: World, input: OrgInput): Org {
     createdDate: '2024-03-01T09:00:00.000+0000',
     sessionMinutes: 120,
     onlyMyDomainLogin: false,
+    secretsByRest: false,
     apiVersionMax: 68,
     apiUsed: 0,
     apiMax: API_MAX[kind],
+    communities: [],
     ...defined(input),
     key: input.key,
     former: [],
@@ -335,6 +419,7 @@ export function addUser(world: World, input: UserInput): User {
     lastName: 'Example',
     active: true,
     apiEnabled: true,
+    admin: false,
     ...defined(input),
     username: input.username,
     org: org.key,
@@ -343,14 +428,22 @@ export function addUser(world: World, input: UserInput): User {
   return user
 }
 
-export function addApp(world: World, input: AppInput): App {
+/** The client of Salesforce's own CLI, which is in every org and survives a sandbox's refresh. */
+export const PLATFORM_CLI = 'PlatformCLI'
+
+export function makeApp(world: World, input: AppInput): App {
   const org = findOrg(world, input.org)
   if (!org) throw new BadInput(`unknown org ${input.org}`)
   const { propagationMs = 0, ...given } = input
-  const app: App = {
+  return {
     name: 'Connection broker',
+    developerName: `Connection_broker_${world.apps.length + 1}`,
+    identifier: nextId(world, '0xI'),
+    consumerId: nextId(world, '888'),
     clientId: newClientId(),
     clientSecret: newClientSecret(),
+    certificate: null,
+    staged: null,
     callbacks: ['http://localhost:3003/oauth/callback'],
     scopes: ['api', 'refresh_token', 'id'],
     pkceRequired: true,
@@ -362,10 +455,16 @@ export function addApp(world: World, input: AppInput): App {
     introspectAll: false,
     clientCredentialsUser: null,
     blocked: false,
+    adminApproved: false,
+    refreshRanges: [],
     ...defined(given),
     org: org.key,
     availableAt: now(world) + propagationMs,
   }
+}
+
+export function addApp(world: World, input: AppInput): App {
+  const app = makeApp(world, input)
   const unusable = app.callbacks.find(callback => !URL.canParse(callback))
   if (unusable !== undefined) throw new BadInput(`callback is not a URL: ${unusable}`)
   if (world.apps.some(other => other.org === app.org && other.clientId === app.clientId)) {

@@ -26,11 +26,12 @@ const page = (client: Client, values: Values, more: Record<string, string | numb
 const ms = (value: number): string => (value < 10 ? value.toFixed(1) : String(Math.round(value)))
 
 /** What is out of the ordinary about it. */
-const remarks = ({ outcome, error, retries, refreshed }: ActivityView): string =>
+const remarks = ({ outcome, error, retries, refreshed, repeats_token }: ActivityView): string =>
   [
     error ?? (outcome === 'answered' ? '' : outcome),
     retries > 0 ? `${retries} ${retries === 1 ? 'retry' : 'retries'}` : '',
     refreshed ? 'token renewed' : '',
+    repeats_token ? 'the answer repeats the access token' : '',
   ]
     .filter(Boolean)
     .join(', ')

@@ -30,7 +30,7 @@ export async function listAll(client: Client, filter: Filter = {}): Promise<List
 }
 
 /** The one connection an id means. An id may stand on several integrations; then the caller says which. */
-async function resolve({ client, args, values }: Context): Promise<ListedConnection> {
+export async function resolve({ client, args, values }: Context): Promise<ListedConnection> {
   const [id] = args as [string]
   const found = await listAll(client, { connectionId: id, integrationId: values.integration })
   const [one, ...others] = found
@@ -47,7 +47,7 @@ async function resolve({ client, args, values }: Context): Promise<ListedConnect
   return one
 }
 
-const pathOf = ({ connection_id }: Pick<ListedConnection, 'connection_id'>): string =>
+export const pathOf = ({ connection_id }: Pick<ListedConnection, 'connection_id'>): string =>
   `/connections/${encodeURIComponent(connection_id)}`
 
 const ownerOf = ({ end_user }: Pick<ListedConnection, 'end_user'>): string =>

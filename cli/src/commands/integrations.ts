@@ -1,8 +1,8 @@
-import { readFileSync } from 'node:fs'
 import type { IntegrationView } from '@fairlead/contract'
 import { type Command, type Context, needed, type Values } from '../command.ts'
 import { UsageFault } from '../faults.ts'
 import { facts, instant, printable, type Screen, table } from '../output.ts'
+import { secretFrom } from '../secret.ts'
 import { listAll } from './connections.ts'
 
 const pathOf = (key: string): string => `/integrations/${encodeURIComponent(key)}`
@@ -16,23 +16,10 @@ const text = (screen: Screen, one: IntegrationView): string =>
     ['Changed', instant(one.updated_at, screen.now())],
   ])
 
-/** From a file, from standard input (`-`), or asked for: an argument would stand in the shell's history and in `ps`. */
-async function clientSecret({ values, ask }: Context): Promise<string> {
-  const file = values['client-secret-file']
-  if (file === undefined) return ask.secret('Client secret: ')
-  try {
-    return readFileSync(file === '-' ? 0 : file, 'utf8').trim()
-  } catch (error) {
-    throw new UsageFault(
-      `--client-secret-file names a file that cannot be read (${(error as NodeJS.ErrnoException).code}).`,
-    )
-  }
-}
-
 const credentials = async (context: Context) => ({
   type: 'OAUTH2',
   client_id: needed(context.values, 'client-id'),
-  client_secret: await clientSecret(context),
+  client_secret: await secretFrom(context, 'client-secret-file', 'Client secret'),
   ...(context.values.scopes !== undefined && { scopes: context.values.scopes }),
 })
 

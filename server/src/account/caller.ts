@@ -1,20 +1,24 @@
 /**
- * Who is calling. This room owns environments and API keys; it turns a presented key into a caller and refuses what lacks a scope.
- * No URLs of its own yet. Called by every room with routes (through `secured`) and by the proxy (through `callerByKey`).
+ * Who is calling. This room owns environments, API keys and operators; it turns a presented key, or an operator's cookie, into a caller and
+ * refuses what lacks a scope. Called by every room with routes (through `secured`) and by the proxy.
  */
 import { hash } from 'node:crypto'
-import type { MiddlewareHandler } from 'hono'
+import type { Context, MiddlewareHandler } from 'hono'
+import type { Actor } from '../audit/audit.ts'
 import { Failure } from '../errors.ts'
 import { createCache } from '../lib/cache.ts'
 import { minutes } from '../lib/time.ts'
 import type { Db } from '../seams.ts'
+import { scopesOf } from './operator/roles.ts'
+import { addressOf, askedOf, type OperatorCaller, type Operators } from './operator/session.ts'
 import type { KeyedHash } from './pepper.ts'
-import { type Environment, findKey } from './store.ts'
+import { type Environment, findKey, markKeyUsed } from './store.ts'
 
 export interface KeyCaller {
   kind: 'key'
   environment: Environment
   keyId: number
+  keyName: string
   scopes: readonly string[]
 }
 
@@ -27,12 +31,15 @@ export interface SessionCaller {
   allowedIntegrations: readonly string[]
 }
 
-export type Caller = KeyCaller | SessionCaller
+/** Whoever works in an environment: the product's server by its key, a person by the dashboard. */
+export type EnvironmentCaller = KeyCaller | OperatorCaller
+export type Caller = EnvironmentCaller | SessionCaller
 
 export interface Callers {
   /** Without a promise when it is in memory: on the proxy's path each promise made and awaited costs three turns of the microtask queue. */
   byKey(presented: string): KeyCaller | Promise<KeyCaller>
   bySessionToken(presented: string): Promise<SessionCaller>
+  operators: Operators
   forget(): void
 }
 
@@ -44,25 +51,35 @@ interface Deps {
   keyedHash: KeyedHash
   /** Handed in because sessions belong to the connect flow, which stands above this room. */
   findSession: (token: string) => Promise<SessionCaller | undefined>
+  operators: Operators
 }
 
-export function createCallers({ db, keyedHash, findSession }: Deps): Callers {
+export function createCallers({ db, keyedHash, findSession, operators }: Deps): Callers {
   // Keyed by SHA-256 (0.7 µs as text, 2.3 by way of a Buffer) so that neither the key nor the 33 µs keyed hash is on the path of a known
   // caller.
-  const known = createCache<KeyCaller>({ max: 10_000, maxAgeMs: minutes(1) })
+  const known = createCache<{ caller: KeyCaller; until: number }>({ max: 10_000, maxAgeMs: minutes(1) })
   async function find(presented: string, digest: string): Promise<KeyCaller> {
     const row = await findKey(db, keyedHash(presented))
     if (!row) throw new Failure(uuid.test(presented) ? 'unknown_account' : 'invalid_secret_key_format')
     const environment = { id: row.environment_id, name: row.name, uuid: row.uuid }
-    const caller: KeyCaller = { kind: 'key', environment, keyId: row.key_id, scopes: row.scopes }
-    known.set(digest, caller)
+    const caller: KeyCaller = {
+      kind: 'key',
+      environment,
+      keyId: row.key_id,
+      keyName: row.display_name,
+      scopes: row.scopes,
+    }
+    known.set(digest, { caller, until: performance.now() + (row.left_ms ?? Number.POSITIVE_INFINITY) })
+    // Off the path: no call waits for it or fails with it.
+    void markKeyUsed(db, row.key_id).catch(() => {})
     return caller
   }
 
   return {
     byKey(presented) {
       const digest = hash('sha256', presented, 'base64')
-      return known.get(digest) ?? find(presented, digest)
+      const kept = known.get(digest)
+      return kept && kept.until > performance.now() ? kept.caller : find(presented, digest)
     },
 
     async bySessionToken(presented) {
@@ -73,12 +90,13 @@ export function createCallers({ db, keyedHash, findSession }: Deps): Callers {
       return session
     },
 
+    operators,
     forget: () => known.clear(),
   }
 }
 
 /** `environment:connections:*` on a key covers every scope that begins with `environment:connections:`. */
-export const hasScope = (caller: KeyCaller, scope: string): boolean =>
+export const hasScope = (caller: Pick<EnvironmentCaller, 'scopes'>, scope: string): boolean =>
   caller.scopes.some(held => held === scope || (held.endsWith(':*') && scope.startsWith(held.slice(0, -1))))
 
 /** RFC 6750 §2.1. The scheme is case-insensitive (RFC 9110 §11.1). */
@@ -106,24 +124,50 @@ export function secured<Route extends { security?: Security }>(
   return {
     ...route,
     middleware: async (c, next) => {
-      const token = bearerToken(c.req.header('authorization'))
+      const authorization = c.req.header('authorization')
+      const asked = askedOf(c)
+      if (authorization === undefined && takesKeys && callers.operators.tokenOf(asked) !== undefined) {
+        const caller = await callers.operators.caller(asked)
+        requireScope(caller, scopes)
+        c.set('caller', caller)
+        return next()
+      }
+      const token = bearerToken(authorization)
       const isSession = token.startsWith(sessionTokenPrefix)
       if (isSession && !takesSessions)
         throw new Failure('forbidden', { message: 'A connect session token cannot make this call; an API key can.' })
       if (!isSession && !takesKeys) throw new Failure('invalid_connect_session_token_format')
       const caller = isSession ? await callers.bySessionToken(token) : await callers.byKey(token)
-      if (caller.kind === 'key' && scopes.length > 0 && !scopes.some(scope => hasScope(caller, scope)))
-        throw new Failure('forbidden', { message: `This API key needs one of these scopes: ${scopes.join(', ')}.` })
+      if (caller.kind === 'key') requireScope(caller, scopes)
       c.set('caller', caller)
       await next()
     },
   }
 }
 
-/** For routes only a key may call: `secured` let nothing else through. */
-export function keyCaller(caller: Caller): KeyCaller {
-  if (caller.kind !== 'key') throw new Failure('forbidden')
+/** Any one of them suffices. */
+export function requireScope(caller: EnvironmentCaller, scopes: string[]): void {
+  const holds = (held: readonly string[]) => scopes.some(scope => hasScope({ scopes: held }, scope))
+  if (scopes.length === 0 || holds(caller.scopes)) return
+  if (caller.kind === 'key')
+    throw new Failure('forbidden', { message: `This API key needs one of these scopes: ${scopes.join(', ')}.` })
+  if (holds(scopesOf(caller.role, true))) throw new Failure('confirmation_required')
+  throw new Failure('forbidden', { message: `The role ${caller.role} may not do this.` })
+}
+
+/** For routes of an environment: `secured` let nothing else through. */
+export function environmentCaller(caller: Caller): EnvironmentCaller {
+  if (caller.kind === 'session') throw new Failure('forbidden')
   return caller
+}
+
+/** For the audit trail. */
+export function actorOf(c: Context<{ Variables: { caller: Caller } }>): Actor {
+  const caller = environmentCaller(c.get('caller'))
+  const address = addressOf(c)
+  return caller.kind === 'key'
+    ? { kind: 'key', id: String(caller.keyId), name: caller.keyName, address }
+    : { kind: 'operator', id: String(caller.operatorId), name: caller.name, address }
 }
 
 export function sessionCaller(caller: Caller): SessionCaller {

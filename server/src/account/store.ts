@@ -10,19 +10,30 @@ export interface Environment {
 
 export interface KeyRow {
   key_id: number
+  display_name: string
   scopes: string[]
   environment_id: number
   name: string
   uuid: string
+  /** Milliseconds; null: it does not end. */
+  left_ms: number | null
 }
 
+/** Found once a minute for as long as a key is in use: that is when its use is written down. */
 export const findKey = async (db: Db, lookup: Buffer): Promise<KeyRow | undefined> => {
   const [row] = await db.query<KeyRow>(sql`
-    select k.id as key_id, k.scopes, e.id as environment_id, e.name, e.uuid
+    select k.id as key_id, k.display_name, k.scopes, e.id as environment_id, e.name, e.uuid,
+      (extract(epoch from k.expires_at - clock_timestamp()) * 1000)::float8 as left_ms
     from api_key k join environment e on e.id = k.environment_id
-    where k.lookup = ${lookup}`)
+    where k.lookup = ${lookup} and (k.expires_at is null or k.expires_at > clock_timestamp())`)
   return row
 }
+
+/** Written once a minute at most, however many servers see it used. */
+export const markKeyUsed = (db: Db, id: number): Promise<object[]> =>
+  db.query(sql`
+    update api_key set last_used_at = now()
+    where id = ${id} and (last_used_at is null or last_used_at < now() - interval '1 minute')`)
 
 export const listEnvironments = (db: Db): Promise<Environment[]> =>
   db.query<Environment>(sql`select id, name, uuid from environment order by id`)
@@ -31,7 +42,10 @@ export const listEnvironments = (db: Db): Promise<Environment[]> =>
 export const addEnvironment = (db: Db, name: string): Promise<object[]> =>
   db.query(sql`insert into environment (name) values (${name}) on conflict (name) do nothing`)
 
-/** True when this call created the environment's default key: of several servers starting at once, exactly one. */
+/**
+ * True when this call created the environment's default key: of several servers starting at once, exactly one. An environment whose owner
+ * deleted it and kept others does not get it back.
+ */
 export const addDefaultKey = async (
   db: Db,
   environmentId: number,
@@ -40,8 +54,9 @@ export const addDefaultKey = async (
 ): Promise<boolean> => {
   const rows = await db.query(sql`
     insert into api_key (environment_id, display_name, lookup, scopes)
-    values (${environmentId}, 'default', ${lookup}, ${scopes})
-    on conflict (environment_id) where display_name = 'default' do nothing
+    select ${environmentId}::int, 'default', ${lookup}::bytea, ${scopes}::text[]
+    where not exists (select from api_key where environment_id = ${environmentId})
+    on conflict (environment_id, display_name) do nothing
     returning id`)
   return rows.length > 0
 }
@@ -56,7 +71,7 @@ export const setDefaultKey = (db: Db, environmentId: number, lookup: Buffer, sco
     with turn as materialized (select id from environment where id = ${environmentId} for no key update)
     insert into api_key (environment_id, display_name, lookup, scopes)
     select id, 'default', ${lookup}::bytea, ${scopes}::text[] from turn
-    on conflict (environment_id) where display_name = 'default' do update set lookup = excluded.lookup
+    on conflict (environment_id, display_name) do update set lookup = excluded.lookup
     where api_key.lookup <> excluded.lookup`)
 
 /** Every server on this database lets go of what it remembers of this environment. */

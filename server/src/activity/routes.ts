@@ -1,9 +1,24 @@
-import { type ActivityView, getActivity, getActivityBodies, listActivity as listRoute } from '@fairlead/contract'
+import {
+  type ActivityView,
+  getActivity,
+  getActivityBodies,
+  listActivity as listRoute,
+  summariseActivity,
+} from '@fairlead/contract'
 import { Failure } from '../errors.ts'
 import { api, type Guard } from '../http/api.ts'
 import { isoZulu } from '../lib/time.ts'
 import type { Db, Vault } from '../seams.ts'
-import { type ActivityRow, countDropped, findActivity, findBodies, listActivity, type Place } from './store.ts'
+import {
+  type ActivityRow,
+  countDropped,
+  findActivity,
+  findBodies,
+  type Latencies,
+  listActivity,
+  type Place,
+  summarise,
+} from './store.ts'
 
 interface Deps {
   db: Db
@@ -44,6 +59,37 @@ export function activityRoutes({ db, vault, guard }: Deps) {
     return c.json({ activity: rows.map(view), next_cursor: end ? idOf(end) : null, dropped }, 200)
   })
 
+  app.openapi(guard(summariseActivity), async c => {
+    const { connection_id = null, provider_config_key = null, parts = 48, ...query } = c.req.valid('query')
+    const since = new Date(query.since)
+    const until = query.until === undefined ? new Date() : new Date(query.until)
+    if (until <= since)
+      throw new Failure('invalid_query_params', {
+        issues: [{ code: 'custom', message: '`until` must be later than `since`.', path: ['until'] }],
+      })
+    const rows = await summarise(db, environmentOf(c), {
+      connection: connection_id,
+      integration: provider_config_key,
+      since,
+      until,
+      parts,
+    })
+    const found = new Map(rows.map(({ part, ...latencies }) => [part, latencies]))
+    const step = (until.getTime() - since.getTime()) / parts
+    return c.json(
+      {
+        ...(found.get(null) ?? none),
+        since: isoZulu(since),
+        until: isoZulu(until),
+        buckets: Array.from({ length: parts }, (_, part) => ({
+          at: isoZulu(new Date(since.getTime() + part * step)),
+          ...(found.get(part) ?? none),
+        })),
+      },
+      200,
+    )
+  })
+
   app.openapi(guard(getActivity), async c => {
     return c.json(view(await found(environmentOf(c), c.req.valid('param').id)), 200)
   })
@@ -61,6 +107,8 @@ export function activityRoutes({ db, vault, guard }: Deps) {
 
   return app
 }
+
+const none: Latencies = { calls: 0, errors: 0, refreshed: 0, p50_ms: null, p95_ms: null, p99_ms: null }
 
 /** Who may call was settled by the guard, which left the caller there; this room knows callers no further. */
 const environmentOf = (c: { get: (name: 'caller') => { environment: { id: number } } }): number =>
@@ -85,6 +133,7 @@ const view = (row: ActivityRow): ActivityView => ({
   total_ms: row.total_ms,
   retries: row.retries,
   refreshed: row.refreshed,
+  repeats_token: row.repeats_token,
   has_bodies: row.bodies !== null,
 })
 

@@ -1,5 +1,9 @@
+import { randomBytes } from 'node:crypto'
+import type { IncomingMessage } from 'node:http'
 import { parse } from 'hono/utils/cookie'
+import type { KeyedHash } from '../account/pepper.ts'
 import { randomToken, sameBytes, sha256 } from '../lib/id.ts'
+import { minutes } from '../lib/time.ts'
 
 /**
  * Binds a sign-in to the browser that began it (security checklist LK2): a random cookie whose hash stands in the handshake.
@@ -29,3 +33,39 @@ export function isSameBrowser(
 
 export const forgetBrowser = (state: string, secure: boolean): string =>
   `${cookieName(state, secure)}=; ${attributes(secure, 0)}`
+
+/** What one browser's requests have in common, without a cookie: a page of another site must not set one. */
+export const browserOf = ({ headers, socket }: Pick<IncomingMessage, 'headers' | 'socket'>): string =>
+  `${socket.remoteAddress ?? ''}\n${headers['user-agent'] ?? ''}`
+
+/** Between the WebSocket's handshake and the popup's first request. */
+const channelAgeMs = minutes(10)
+
+/**
+ * The id of a page's WebSocket: a UUID that says, to every process, when it was made and for which browser. So that an id made for
+ * one browser and sent to another in a link is seen for what it is, without a row for each socket that anybody opens.
+ */
+export function channelId(keyedHash: KeyedHash, browser: string, now = Date.now()): string {
+  const made = Buffer.alloc(8)
+  made.writeUInt32BE(Math.floor(now / 1000))
+  randomBytes(4).copy(made, 4)
+  made[6] = (made[6]! & 0x0f) | 0x40
+  const seal = channelSeal(keyedHash, made, browser)
+  const hex = Buffer.concat([made, seal]).toString('hex')
+  return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join('-')
+}
+
+export function isChannelOf(keyedHash: KeyedHash, id: string, browser: string, now = Date.now()): boolean {
+  const bytes = Buffer.from(id.replaceAll('-', ''), 'hex')
+  if (bytes.length !== 16) return false
+  const made = bytes.subarray(0, 8)
+  const ageMs = now - made.readUInt32BE() * 1000
+  return ageMs < channelAgeMs && sameBytes(bytes.subarray(8), channelSeal(keyedHash, made, browser))
+}
+
+/** 62 bits, which nobody can try out: each guess is a request. */
+function channelSeal(keyedHash: KeyedHash, made: Buffer, browser: string): Buffer {
+  const seal = keyedHash(`ws_client_id ${made.toString('hex')} ${browser}`).subarray(0, 8)
+  seal[0] = (seal[0]! & 0x3f) | 0x80
+  return seal
+}

@@ -4,11 +4,15 @@
  */
 
 import { type ConnectionWarning, errors, unstorable } from '@fairlead/contract'
+import { readSettings } from '../account/settings/store.ts'
+import type { Actor, Audit } from '../audit/audit.ts'
 import { holderOf } from '../connection/live.ts'
 import { warningsOf } from '../connection/routes.ts'
 import { addConnection, findConnectionById, saveOwner } from '../connection/store.ts'
-import { accountOf, checkFacts } from '../credential/facts.ts'
+import { askApi } from '../credential/ask.ts'
+import { accountOf, checkFacts, isSigned } from '../credential/facts.ts'
 import type { Credentials } from '../credential/fresh.ts'
+import { kindOf } from '../credential/kinds/kinds.ts'
 import { codeGrant, factsOf, readTokenAnswer, type TokenSet, tokenRequest } from '../credential/kinds/oauth2-code.ts'
 import type { Holder, RefreshDeps } from '../credential/refresh-deps.ts'
 import { retireRefused } from '../credential/revocation/store.ts'
@@ -27,18 +31,30 @@ import type { Log } from '../lib/log.ts'
 import { withhold } from '../net/redact.ts'
 import type { Catalogue } from '../provider/catalogue.ts'
 import { type ConnectionConfig, endpoint, tokenUrlOf } from '../provider/endpoint.ts'
+import type { Explain } from '../provider/explain.ts'
 import type { Provider } from '../provider/schema.ts'
 import type { Egress } from '../seams.ts'
 import { isSameBrowser } from './browser.ts'
-import { addressOf, describeAccount, type SignedInAgain, signInAgain, takePlaceOfOlder } from './reconnect.ts'
-import { type Handshake, loadSession, type Session, takeHandshake } from './store.ts'
+import { type Attempt, tellSuccess } from './notify.ts'
+import {
+  accountView,
+  addressOf,
+  describeAccount,
+  type SignedInAgain,
+  signInAgain,
+  takePlaceOfOlder,
+} from './reconnect.ts'
+import { belongsElsewhere } from './start.ts'
+import { type Handshake, loadSession, type Session, type TakenHandshake, takeHandshake } from './store.ts'
 
 export interface CallbackDeps extends CredentialDeps {
   egress: Egress
   catalogue: Catalogue
+  explain: Explain
   credentials: Credentials
   revocations: Pick<Revocations, 'kick'>
   epoch: RefreshDeps['epoch']
+  audit: Audit
   log: Log
   url: string
 }
@@ -59,52 +75,86 @@ const maxTokenResponse = 1024 * 1024
 export const stateOf = (search: URLSearchParams): string | null =>
   search.get('state') ?? search.get('payload') ?? search.get('customField')
 
-export async function finishOAuth(
-  deps: CallbackDeps,
-  search: URLSearchParams,
-  cookieHeader: string | undefined,
-): Promise<Connected> {
+/** The sign-in this callback is the end of, which is hereby used up. */
+export async function takeBack(deps: CallbackDeps, search: URLSearchParams): Promise<TakenHandshake> {
   const state = stateOf(search)
   if (!state) throw new Failure('state_missing')
   // 256 bits as base64url; anything else was not made here and costs no query.
   const handshake = /^[A-Za-z0-9_-]{43}$/.test(state) ? await takeHandshake(deps, state) : undefined
   if (!handshake) throw new Failure('state_unknown')
+  return handshake
+}
+
+/** The success is told in here, with the transaction that makes it one; a failure by whoever catches it. */
+export async function finishOAuth(
+  deps: CallbackDeps,
+  handshake: TakenHandshake,
+  search: URLSearchParams,
+  cookieHeader: string | undefined,
+): Promise<Connected> {
+  const state = stateOf(search) ?? ''
   if (!isSameBrowser(cookieHeader, state, deps.url.startsWith('https:'), handshake.browserHash))
     throw new Failure('browser_mismatch')
 
-  const session = await loadSession(deps, handshake.sessionId)
+  const [session, integration] = await Promise.all([
+    loadSession(deps, handshake.sessionId),
+    findIntegrationById(deps, handshake.integrationId),
+  ])
   // Ended by its owner this very moment: it would have taken the handshake along.
   if (!session) throw new Failure('state_unknown')
-  const integration = await findIntegrationById(deps, handshake.integrationId)
   if (!integration) throw new Failure('unknown_provider_config')
   const { provider, holder } = holderOf(deps.catalogue, integration)
 
-  const code = codeOf(provider, search)
+  const code = await codeOf(deps, provider, search, handshake.config)
   const tokens = await exchange(deps, holder, handshake, code)
-  const { learned, config } = accountFacts(deps, provider, handshake.config, tokens)
+  const { learned, config: told } = accountFacts(deps, holder, handshake.config, tokens)
+  const config = {
+    ...told,
+    ...(await checkAccount(deps, integration, holder, handshake, session, tokens, told, learned)),
+  }
   const { operation, credentialId } = await save(deps, integration, handshake, session, tokens, learned, config, holder)
   deps.log.info({ integration: integration.key, connection: handshake.connectionId, operation }, 'connected')
-  const stored = await loadCredential(deps, credentialId)
-  if (stored) deps.credentials.learn(holder, stored)
   const account = provider.grants_per_user === undefined ? null : accountOf(provider, learned)
-  const grants = account === null ? 0 : await countGrants(deps.db, integration.id, account)
+  const [stored, grants] = await Promise.all([
+    loadCredential(deps, credentialId),
+    account === null ? 0 : countGrants(deps.db, integration.id, account),
+  ])
+  if (stored) deps.credentials.learn(holder, stored)
   const warnings = warningsOf({ provider, grants })
   for (const { code, payload } of warnings)
     deps.log.warn({ code, ...payload, integration: integration.key, connection: handshake.connectionId }, 'a warning')
   return { integration, provider, connectionId: handshake.connectionId, operation, config, warnings }
 }
 
+export const attemptOf = ({ sessionId, attempt, integrationKey, connectionId }: Arrival): Attempt => ({
+  sessionId,
+  attempt,
+  integrationKey,
+  connectionId,
+})
+
 /** RFC 6749 §4.1.2: a code or an error, each at most once. Anything else is somebody's forgery or a broken proxy. */
-function codeOf(provider: Provider, search: URLSearchParams): string {
+async function codeOf(
+  deps: CallbackDeps,
+  provider: Provider,
+  search: URLSearchParams,
+  config: ConnectionConfig,
+): Promise<string> {
   const codeParam = provider.authorization_code_param_in_callback ?? 'code'
   const repeated = ['state', codeParam, 'error', 'error_description'].some(name => search.getAll(name).length > 1)
   const code = search.get(codeParam)
   const error = search.get('error')
   if (repeated || (code && error)) throw new Failure('callback_malformed')
   if (error !== null || (!code && search.get('error_description'))) {
-    const said = [error, search.get('error_description') ?? search.get('error_message')].filter(Boolean).join(': ')
+    const description = (search.get('error_description') ?? search.get('error_message') ?? '').slice(0, 512)
+    const said = [error, description].filter(Boolean).join(': ')
     throw new Failure(error === 'access_denied' ? 'access_denied' : 'provider_error', {
       payload: { provider_said: said.slice(0, 512) },
+      explained: await deps.explain(
+        provider,
+        { where: 'authorize', error: (error ?? '').slice(0, 512), description },
+        config,
+      ),
     })
   }
   if (!code) throw new Failure('code_missing')
@@ -136,23 +186,79 @@ async function exchange(deps: CallbackDeps, holder: Holder, handshake: Handshake
     case 'unsupported_type':
       throw new Failure('token_type_unsupported', { payload: { token_type: read.tokenType } })
     case 'unreadable':
-      throw new Failure('token_response_unreadable', { cause: `HTTP ${read.status}: ${read.reason}` })
+      throw new Failure('token_response_unreadable', {
+        cause: `HTTP ${read.status}: ${read.reason}`,
+        // What answers in the provider's stead when it is down speaks HTML; its status is all there is to go by.
+        explained:
+          read.status >= 400
+            ? await deps.explain(
+                provider,
+                { where: 'token', error: `HTTP ${read.status}`, description: '' },
+                handshake.config,
+              )
+            : undefined,
+      })
     case 'error': {
       // Some providers repeat what they were sent; it must reach neither the page nor the log.
       const sent = [client.secret?.reveal(), code, handshake.verifier.reveal()].filter(secret => secret !== undefined)
-      const said = withhold([read.error, read.description].filter(Boolean).join(': '), sent)
+      const [error, description] = [withhold(read.error, sent), withhold(read.description, sent)]
+      const said = [error, description].filter(Boolean).join(': ')
       throw new Failure(/^invalid_client(_id)?$/.test(read.error) ? 'token_client_invalid' : 'token_exchange_refused', {
         payload: { provider_said: said },
         cause: `HTTP ${read.status}: ${said}`,
+        explained: await deps.explain(provider, { where: 'token', error, description }, handshake.config),
       })
     }
   }
 }
 
-/** What the provider says of the account, with every host checked before a token is sent there. */
-function accountFacts(
+/**
+ * Whose account is it, asked of the provider itself before anything is stored: a sandbox is not filed under production. What the
+ * provider's hooks cannot find out is no reason to refuse.
+ */
+export async function checkAccount(
   deps: CallbackDeps,
-  provider: Provider,
+  integration: Integration,
+  holder: Holder,
+  arrival: Pick<TakenHandshake, 'connectionId' | 'scopesRequested' | 'attempt'> & {
+    opener?: string | null
+    returnUrl?: string | null
+  },
+  session: Session,
+  tokens: TokenSet,
+  config: ConnectionConfig,
+  learned: ConnectionConfig,
+): Promise<Record<string, string>> {
+  const { provider } = holder
+  const { access_token: _, refresh_token: __, id_token: ___, ...told } = tokens.raw
+  const checked = await deps.catalogue.hooks(provider).checkAccount?.({
+    provider,
+    config,
+    told,
+    scopesRequested: arrival.scopesRequested,
+    scopesGranted: tokens.scopes ?? arrival.scopesRequested,
+    api: askApi(deps.egress, provider, config, tokens.accessToken),
+  })
+  if (!checked) return {}
+  if (checked.kind === 'belongs') return checked.facts
+  const refused = { connectionId: arrival.connectionId, account: accountOf(provider, learned), tokens, config }
+  const ended = await retireRefused(deps.db, deps, holder, integration, refused)
+  deps.revocations.kick()
+  deps.log.warn({ integration: integration.key, connection: arrival.connectionId, ended }, 'an account of another kind')
+  const { attempt, opener = null, returnUrl = null } = arrival
+  const beginner = { ...session, sessionId: session.id, environment: { id: session.environmentId } }
+  throw await belongsElsewhere(deps, beginner, checked.elsewhere, {
+    attempt,
+    opener,
+    returnUrl,
+    authorizationParams: {},
+  })
+}
+
+/** What the provider says of the account, with every host checked before a token is sent there. */
+export function accountFacts(
+  deps: CallbackDeps,
+  { provider, client: { secret } }: Holder,
   known: ConnectionConfig,
   tokens: TokenSet,
 ): { learned: ConnectionConfig; config: ConnectionConfig } {
@@ -166,6 +272,7 @@ function accountFacts(
     throw new Failure('token_response_unreadable', {
       cause: `${provider.name}: a fact or scope holds U+0000 or the like`,
     })
+  if (!isSigned(provider, tokens.raw, secret)) throw new Failure('token_response_forged', { cause: provider.name })
   const config = { ...known, ...learned.facts }
   const base = provider.proxy?.base_url
   if (base && !endpoint(provider, base, config))
@@ -175,10 +282,16 @@ function accountFacts(
   return { learned: learned.facts, config }
 }
 
-async function save(
+/** What is known before the account is: for whom, how the connection will be called, and what was asked for. */
+export type Arrival = Pick<
+  TakenHandshake,
+  'environmentId' | 'sessionId' | 'attempt' | 'integrationKey' | 'connectionId' | 'scopesRequested'
+>
+
+export async function save(
   deps: CallbackDeps,
   integration: Integration,
-  handshake: Handshake,
+  handshake: Arrival,
   session: Session,
   tokens: TokenSet,
   learned: ConnectionConfig,
@@ -189,6 +302,7 @@ async function save(
   const added: NewCredential = {
     environmentId,
     integrationId: integration.id,
+    kind: kindOf(holder.provider)?.name ?? 'oauth2-code',
     tokens,
     config,
     // Only what the provider told just now says whose it is.
@@ -203,10 +317,18 @@ async function save(
       credentialId: await reconnect(deps, integration, handshake, session, added, holder),
     }
 
+  const { confirm_connections: waitsForConfirmation } = await readSettings(deps.db, environmentId)
   const credentialId = await deps.db.transaction(async tx => {
+    await tellSuccess(tx, attemptOf(handshake), {
+      operation: 'creation',
+      account: accountView(holder.provider, config),
+      isPending: waitsForConfirmation,
+    })
     const stores = { ...deps, db: tx }
-    const older = session.endUser && (await takePlaceOfOlder(stores, holder, integration, session.endUser.id, added))
-    const id = older ?? (await addCredential(stores, added))
+    // A grant that may yet turn out to be somebody else's takes nothing's place.
+    const mayReplace = session.endUser !== null && !waitsForConfirmation
+    const older = mayReplace && (await takePlaceOfOlder(stores, holder, integration, session.endUser!.id, added))
+    const id = older || (await addCredential(stores, added))
     await addConnection(tx, {
       environmentId,
       integrationId: integration.id,
@@ -216,6 +338,13 @@ async function save(
       organization: session.organization,
       tags: session.tags,
       webhookUrlOverride: session.webhookUrlOverride,
+      waitsForConfirmation,
+    })
+    await deps.audit(tx, endUserActor(session), {
+      environmentId,
+      action: 'connection.created',
+      target: connectionId,
+      detail: { integration: integration.key },
     })
     return id
   })
@@ -223,16 +352,25 @@ async function save(
   return { operation: 'creation', credentialId }
 }
 
+/** The browser is not ours to name: whoever the session says it is. */
+const endUserActor = ({ endUser }: Session): Actor => ({
+  kind: 'end_user',
+  id: endUser?.id ?? '',
+  name: endUser?.display_name ?? endUser?.email ?? endUser?.id ?? '',
+  address: null,
+})
+
 /** The new grant in the place of the old one, or nothing at all; tokens that are not stored are ended where that harms nobody. */
 async function reconnect(
   deps: CallbackDeps,
   integration: Integration,
-  { connectionId }: Handshake,
+  handshake: Arrival,
   session: Session,
   added: NewCredential,
   holder: Holder,
 ): Promise<string> {
   const { provider } = holder
+  const { connectionId } = handshake
   const again = await deps.db.transaction(async (tx): Promise<SignedInAgain> => {
     const connection = await findConnectionById(tx, session.reconnects!)
     if (!connection) return { kind: 'gone' }
@@ -240,7 +378,19 @@ async function reconnect(
     const stillHere = async ({ id }: HeldGrant) => (await findConnectionById(tx, connection.id))?.credentialId === id
     const stores = { ...deps, db: tx }
     const outcome = await signInAgain(stores, holder, integration, connection.credentialId, added, stillHere)
-    if (outcome.kind === 'replaced') await saveOwner(tx, connection.id, session)
+    if (outcome.kind !== 'replaced') return outcome
+    await saveOwner(tx, connection.id, session)
+    await tellSuccess(tx, attemptOf(handshake), {
+      operation: 'override',
+      account: accountView(provider, added.config),
+      isPending: false,
+    })
+    await deps.audit(tx, endUserActor(session), {
+      environmentId: added.environmentId,
+      action: 'connection.reconnected',
+      target: connectionId,
+      detail: { integration: integration.key },
+    })
     return outcome
   })
   if (again.kind === 'gone' || again.kind === 'unsuited' || again.kind === 'another_account') {
@@ -262,10 +412,22 @@ async function reconnect(
       throw new Failure('refresh_token_superseded')
     case 'another_account': {
       const address = addressOf(provider, added.config)
-      const replaced = address !== undefined && address === addressOf(provider, again.held)
+      // The first fact of an identity is the organisation: another user of the same one replaces nothing.
+      const [organisation = ''] = provider.identity ?? []
+      const replaced =
+        address !== undefined &&
+        address === addressOf(provider, again.held) &&
+        added.config[organisation] !== again.held[organisation]
       const hint = replaced ? provider.account_replaced : undefined
       throw new Failure('account_mismatch', {
         ...(hint && { message: `${errors.account_mismatch[1]} ${hint}` }),
+        explained: hint
+          ? await deps.explain(
+              provider,
+              { where: 'reconnect', error: 'account_replaced', description: '' },
+              added.config,
+            )
+          : undefined,
         payload: {
           expected: Object.fromEntries(describeAccount(provider, again.held)),
           got: Object.fromEntries(describeAccount(provider, added.config)),

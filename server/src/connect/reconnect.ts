@@ -2,14 +2,16 @@
  * Signing in again to an account that is here. Everything that stands on its grant gets the new one, because one row holds a grant and
  * they share the row. Also for an end user who connects the same account once more, at a provider that keeps only so many grants.
  */
+import type { ConnectAccount } from '@fairlead/contract'
 import { type Connection, findConnectionById, grantsOf, moveConnections } from '../connection/store.ts'
+import { baseUrlOf } from '../credential/ask.ts'
 import { accountOf } from '../credential/facts.ts'
 import { automatedFacts } from '../credential/kinds/oauth2-code.ts'
 import type { Holder } from '../credential/refresh-deps.ts'
 import { buryCredential, retireReplaced } from '../credential/revocation/store.ts'
 import {
   endAccess,
-  fingerprint,
+  fingerprintOf,
   type HeldGrant,
   holderOfSuccessor,
   lockGrants,
@@ -20,7 +22,7 @@ import {
 } from '../credential/store.ts'
 import { Failure } from '../errors.ts'
 import type { Integration } from '../integration/store.ts'
-import { type ConnectionConfig, endpoint } from '../provider/endpoint.ts'
+import type { ConnectionConfig } from '../provider/endpoint.ts'
 import type { Provider } from '../provider/schema.ts'
 import type { Db } from '../seams.ts'
 import type { Session } from './store.ts'
@@ -47,14 +49,8 @@ export function givenFacts(provider: Provider, config: ConnectionConfig): Connec
 }
 
 /** Where the account is: the host of its API. */
-export function addressOf(provider: Provider, config: ConnectionConfig): string | undefined {
-  try {
-    return provider.proxy?.base_url && endpoint(provider, provider.proxy.base_url, config)?.host
-  } catch (failure) {
-    if (failure instanceof Failure) return undefined
-    throw failure
-  }
-}
+export const addressOf = (provider: Provider, config: ConnectionConfig): string | undefined =>
+  baseUrlOf(provider, config)?.host
 
 /** An account in the words of its provider's data: label and value, to be read by people. */
 export function describeAccount(provider: Provider, config: ConnectionConfig): [label: string, value: string][] {
@@ -66,6 +62,12 @@ export function describeAccount(provider: Provider, config: ConnectionConfig): [
       typeof config[name] === 'string' ? config[name] : 'not told',
     ]),
   ]
+}
+
+/** The same for a program; its label is what stands first. */
+export function accountView(provider: Provider, config: ConnectionConfig): ConnectAccount | null {
+  const details = describeAccount(provider, config).map(([label, value]) => ({ label, value }))
+  return details[0] ? { label: details[0].value, details } : null
 }
 
 export type SignedInAgain =
@@ -91,7 +93,7 @@ export async function signInAgain(
   suits: (held: HeldGrant) => boolean | Promise<boolean> = () => true,
 ): Promise<SignedInAgain> {
   const { db } = deps
-  const print = fingerprint(deps.keyedHash, added.tokens.refreshToken)
+  const print = fingerprintOf(deps.keyedHash, credentialId, added)
   const { held, owner } = await lockGrants(db, integration.id, credentialId, print)
   if (!held) return { kind: 'gone' }
   if (!(await suits(held))) return { kind: 'unsuited' }

@@ -1,7 +1,8 @@
-import type { connectSessionRequest, EndUser, Organization, reconnectSessionRequest } from '@fairlead/contract'
+import type { connectSessionRequest, reconnectSessionRequest } from '@fairlead/contract'
 import type { z } from '@hono/zod-openapi'
 import { acceptableWebhookUrl } from '../account/settings/webhook-url.ts'
 import { type Connection, findConnection } from '../connection/store.ts'
+import { lowerKeys, tagsOf } from '../connection/tags.ts'
 import { Failure } from '../errors.ts'
 import { findIntegration, listIntegrations } from '../integration/store.ts'
 import type { Secret } from '../lib/secret.ts'
@@ -82,34 +83,10 @@ const namedIn = (request: Pick<Request, 'integrations_config_defaults' | 'overri
 ]
 
 async function refuseUnknown(deps: StoreDeps, environmentId: number, named: Named[]): Promise<void> {
+  if (named.length === 0) return
   const existing = new Set((await listIntegrations(deps, environmentId)).map(integration => integration.key))
   const issues = named
     .filter(([, key]) => !existing.has(key))
     .map(([path, key]) => ({ code: 'custom', path, message: `There is no integration "${key}" in this environment.` }))
   if (issues.length > 0) throw new Failure('invalid_body', { issues })
-}
-
-const lowerKeys = (tags: Record<string, string>): Record<string, string> =>
-  Object.fromEntries(Object.entries(tags).map(([key, value]) => [key.toLowerCase(), value]))
-
-/** The end user as tags, by the wire contract's names; the end user's own tags only when all of them fit into ten. */
-function tagsOf(
-  endUser: EndUser | null | undefined,
-  organization: Organization | null | undefined,
-): Record<string, string> {
-  const derived = {
-    end_user_id: endUser?.id,
-    end_user_email: endUser?.email,
-    end_user_display_name: endUser?.display_name,
-    organization_id: organization?.id,
-    organization_display_name: organization?.display_name,
-  }
-  const base = Object.fromEntries(
-    Object.entries(derived).filter((entry): entry is [string, string] => Boolean(entry[1])),
-  )
-  const own = Object.fromEntries(
-    Object.entries(lowerKeys(endUser?.tags ?? {})).map(([key, value]) => [key, value.slice(0, 255)]),
-  )
-  const all = { ...base, ...own }
-  return Object.keys(all).length <= 10 ? all : base
 }

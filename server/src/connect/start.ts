@@ -1,16 +1,19 @@
 import { type IntegrationDefaults, integrationKey, unstorable } from '@fairlead/contract'
 import type { SessionCaller } from '../account/caller.ts'
+import { readSettings } from '../account/settings/store.ts'
 import { authorizationUrl, automatedFacts } from '../credential/kinds/oauth2-code.ts'
 import { Failure } from '../errors.ts'
-import { findIntegration, type Integration } from '../integration/store.ts'
+import { findIntegration, type Integration, listIntegrations } from '../integration/store.ts'
 import { newId, randomToken } from '../lib/id.ts'
 import { Secret } from '../lib/secret.ts'
 import type { Catalogue } from '../provider/catalogue.ts'
 import { type ConnectionConfig, endpoint } from '../provider/endpoint.ts'
-import type { FormField, Provider } from '../provider/schema.ts'
+import { fieldFault } from '../provider/form.ts'
+import type { Elsewhere, Hooks } from '../provider/hooks.ts'
+import type { Provider } from '../provider/schema.ts'
 import { bindBrowser } from './browser.ts'
 import { givenFacts, targetOf } from './reconnect.ts'
-import { addHandshake, loadSession, type StoreDeps } from './store.ts'
+import { addHandshake, askForOpener, loadSession, type StoreDeps } from './store.ts'
 
 export interface StartDeps extends StoreDeps {
   catalogue: Catalogue
@@ -22,13 +25,19 @@ export interface StartDeps extends StoreDeps {
 export interface StartQuery {
   params: Record<string, string>
   authorizationParams: Record<string, string>
+  /** The `ws_client_id`: of a WebSocket of ours, or any UUID that the client made up to find the result by. */
+  attempt: string | null
+  /** Where the browser goes in the end: one of the environment's return URLs. */
+  returnUrl: string | null
 }
 
-const known = new Set(['connect_session_token', 'ws_client_id', 'user_scope'])
+const known = new Set(['connect_session_token', 'ws_client_id', 'user_scope', 'click'])
+
+const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
 
 /** `params[hostname]=…` and its siblings. Throws `invalid_query_params` for what nobody defined. */
 export function readStartQuery(search: URLSearchParams): StartQuery {
-  const query: StartQuery = { params: {}, authorizationParams: {} }
+  const query: StartQuery = { params: {}, authorizationParams: {}, attempt: null, returnUrl: null }
   const issues: { code: string; message: string; path: string[] }[] = []
   const refuse = (message: string, ...path: string[]) => issues.push({ code: 'custom', message, path })
   const seen = new Set<string>()
@@ -42,6 +51,9 @@ export function readStartQuery(search: URLSearchParams): StartQuery {
     else if (nested)
       refuse('A connection with an OAuth client of its own is not supported by this version.', 'credentials')
     else if (name === 'connection_id') refuse('A connect session decides the connection id. Leave it out.', name)
+    else if (name === 'ws_client_id' && !uuid.test(value)) refuse('Not a UUID.', name)
+    else if (name === 'ws_client_id') query.attempt = value.toLowerCase()
+    else if (name === 'return_url') query.returnUrl = value
     else if (!known.has(name)) refuse('Unknown parameter.', name)
   }
   if (issues.length > 0) throw new Failure('invalid_query_params', { issues })
@@ -54,29 +66,50 @@ export interface Start {
   setCookie: string
 }
 
-/** Everything up to the redirect: what the session allows, what the provider needs to know, one handshake bound to this browser. */
+/** Who begins a sign-in: a session, by its token or by a sign-in of it that just ended. */
+export type Beginner = Pick<SessionCaller, 'sessionId' | 'allowedIntegrations'> & { environment: { id: number } }
+
+/**
+ * Everything up to the redirect: what the session allows, what the provider needs to know, one handshake bound to this browser.
+ * `opener`: the origin of the page that waits for the end of it; unknown when another process holds its socket.
+ */
 export async function startOAuth(
   deps: StartDeps,
-  caller: SessionCaller,
+  caller: Beginner,
   key: string,
   query: StartQuery,
+  opener: string | null,
+  isSecond = false,
 ): Promise<Start> {
   const environmentId = caller.environment.id
-  const integration = integrationKey.safeParse(key).success && (await findIntegration(deps, environmentId, key))
+  const [integration, session] = await Promise.all([
+    integrationKey.safeParse(key).success ? findIntegration(deps, environmentId, key) : undefined,
+    loadSession(deps, caller.sessionId),
+  ])
   if (!integration) throw new Failure('unknown_provider_config')
   if (caller.allowedIntegrations.length > 0 && !caller.allowedIntegrations.includes(key))
     throw new Failure('integration_not_allowed')
   const provider = deps.catalogue.get(integration.provider)
   if (!provider?.authorization_url) throw new Failure('unknown_provider_config')
   if (!integration.clientId) throw new Failure('integration_credentials_missing')
-  const session = await loadSession(deps, caller.sessionId)
   if (!session) throw new Failure('unknown_connect_session_token')
 
   const defaults = session.integrationDefaults[key] ?? {}
   const target = await targetOf(deps.db, session)
-  const config = accountConfig(provider, query.params, defaults, target && givenFacts(provider, target.config))
+  const hooks = deps.catalogue.hooks(provider)
+  const config = accountConfig(provider, hooks, query.params, defaults, target && givenFacts(provider, target.config))
+  const extra = defaults.authorization_params ?? query.authorizationParams
+  const elsewhere =
+    !isSecond &&
+    hooks.beforeSignIn?.({ provider, config, loginHint: extra.login_hint, email: session.endUser?.email ?? undefined })
+  if (elsewhere) throw await belongsElsewhere(deps, caller, elsewhere, { ...query, opener })
   const authorize = endpoint(provider, provider.authorization_url, config)
   if (!authorize) throw new Failure('connection_config_missing')
+
+  // Compared to the letter: no prefix, no pattern, no other spelling (RFC 9700 §4.11).
+  const { returnUrl } = query
+  if (returnUrl !== null && !(await readSettings(deps.db, environmentId)).return_urls.includes(returnUrl))
+    throw new Failure('return_url_not_allowed')
 
   const state = randomToken(256)
   const verifier = randomToken(256)
@@ -93,7 +126,11 @@ export async function startOAuth(
     redirectUri,
     config,
     scopesRequested: scopes,
+    attempt: query.attempt,
+    opener,
+    returnUrl,
   })
+  if (query.attempt && !opener) await askForOpener(deps.db, query.attempt)
   const location = authorizationUrl({
     provider,
     url: authorize,
@@ -103,13 +140,48 @@ export async function startOAuth(
     state,
     verifier,
     config,
-    extra: defaults.authorization_params ?? query.authorizationParams,
+    extra,
   })
   return { location, setCookie: browser.setCookie }
 }
 
+/** A sign-in on the wrong integration, with the beginning of one on the right one where the session has such. */
+export class BelongsElsewhere extends Failure {
+  readonly instead: (Start & { name: string }) | undefined
+
+  constructor({ cause }: Elsewhere, instead: (Start & { name: string }) | undefined) {
+    super('belongs_elsewhere', { explained: cause })
+    this.instead = instead
+  }
+}
+
+/** The sister integration is one the session allows, and it has a client; else the words alone say what to do. */
+export async function belongsElsewhere(
+  deps: StartDeps,
+  caller: Beginner,
+  elsewhere: Elsewhere,
+  {
+    attempt,
+    opener,
+    returnUrl,
+    authorizationParams,
+  }: Pick<StartQuery, 'attempt' | 'returnUrl' | 'authorizationParams'> & { opener: string | null },
+): Promise<BelongsElsewhere> {
+  const allowed = caller.allowedIntegrations
+  const right = (await listIntegrations(deps, caller.environment.id)).find(({ key, provider: name, clientId }) => {
+    const provider = deps.catalogue.get(name)
+    const serves = provider && deps.catalogue.hooks(provider).serves === elsewhere.serves
+    return serves && clientId && (allowed.length === 0 || allowed.includes(key))
+  })
+  if (!right) return new BelongsElsewhere(elsewhere, undefined)
+  const query = { params: elsewhere.params, authorizationParams, attempt, returnUrl }
+  const start = await startOAuth(deps, caller, right.key, query, opener, true)
+  const name = right.displayName ?? deps.catalogue.get(right.provider)!.display_name
+  return new BelongsElsewhere(elsewhere, { ...start, name })
+}
+
 /** Session override, else the integration's, else the provider's default. */
-function requestedScopes(provider: Provider, integration: Integration, defaults: IntegrationDefaults): string[] {
+export function requestedScopes(provider: Provider, integration: Integration, defaults: IntegrationDefaults): string[] {
   const chosen = defaults.connection_config?.oauth_scopes_override ?? integration.scopes
   return chosen
     ? chosen
@@ -124,8 +196,9 @@ function requestedScopes(provider: Provider, integration: Integration, defaults:
  * defaults win over them, and facts only the provider may tell are refused from a browser: they decide where tokens are sent. `known` is
  * what was given when the account was connected first: nobody is asked for it again.
  */
-function accountConfig(
+export function accountConfig(
   provider: Provider,
+  hooks: Hooks,
   params: Record<string, string>,
   defaults: IntegrationDefaults,
   known: ConnectionConfig = {},
@@ -135,12 +208,16 @@ function accountConfig(
   for (const [name, value] of Object.entries(params)) {
     if (value === '' || name === 'webhook_url') continue
     if (automated.has(name)) throw new Failure('connection_config_automated', { payload: { name } })
-    const fault = fieldFault(provider.connection_config?.[name], value)
-    if (fault) throw new Failure('connection_config_invalid', { message: `${name}: ${fault}`, payload: { name } })
-    config[name] = value
+    const read = readFact(provider, hooks, name, value)
+    for (const [name, value] of Object.entries(read)) {
+      const fault = fieldFault(provider.connection_config?.[name], value)
+      if (fault) throw new Failure('connection_config_invalid', { message: `${name}: ${fault}`, payload: { name } })
+    }
+    Object.assign(config, read)
   }
   const { oauth_scopes_override: _, ...given } = defaults.connection_config ?? {}
-  Object.assign(config, given)
+  for (const [name, value] of Object.entries(given))
+    Object.assign(config, typeof value === 'string' ? readFact(provider, hooks, name, value) : { [name]: value })
   for (const [name, field] of Object.entries(provider.connection_config ?? {}))
     if (config[name] === undefined && !field.optional && !field.automated && field.default_value === undefined)
       throw new Failure('connection_config_missing', {
@@ -151,13 +228,10 @@ function accountConfig(
   return config
 }
 
-function fieldFault(field: FormField | undefined, value: string): string | undefined {
-  if (value.length > 1024) return 'is longer than 1024 characters.'
-  if (!field) return undefined
-  if (field.enum && !field.enum.includes(value)) return `must be one of ${field.enum.join(', ')}.`
-  if (field.pattern && !new RegExp(field.pattern).test(value))
-    return `does not have the form it needs${field.example ? `, for example ${field.example}` : ''}.`
-  if (field.format === 'hostname' && !/^[a-z0-9-]+(\.[a-z0-9-]+)*$/i.test(value)) return 'is not a host name.'
-  if (field.format === 'uri' && !URL.canParse(value)) return 'is not a URL.'
-  return undefined
+/** As the provider spells it, where its hooks know how to read what people paste. */
+function readFact(provider: Provider, hooks: Hooks, name: string, typed: string): Record<string, string> {
+  const read = hooks.readFact?.(provider, name, typed)
+  if (read && 'fault' in read)
+    throw new Failure('connection_config_invalid', { message: `${name}: ${read.fault}`, payload: { name } })
+  return read?.facts ?? { [name]: typed }
 }

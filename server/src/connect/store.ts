@@ -1,5 +1,20 @@
+/**
+ * Sessions and handshakes: sign-ins that have not happened yet. Their commits do not wait for the disk (`synchronous_commit`, turned off
+ * inside each statement, because `returning` runs in its transaction): three fsyncs of the four a sign-in had. What was acknowledged is
+ * still there after a kill -9 of this process: it is in PostgreSQL's memory, and PostgreSQL is told to stop, which writes it. When
+ * PostgreSQL itself is killed or the machine loses power, the last 0.6 s of them may be gone, and a sign-in is begun again. The
+ * connection's own commit is synchronous, and flushes what was written before it: where a connection is stored, its handshake is used up.
+ */
 import { randomBytes } from 'node:crypto'
-import type { EndUser, IntegrationDefaults, Organization } from '@fairlead/contract'
+import {
+  type ConnectAccount,
+  type ConnectError,
+  type ConnectSessionView,
+  type EndUser,
+  errors,
+  type IntegrationDefaults,
+  type Organization,
+} from '@fairlead/contract'
 import type { SessionCaller } from '../account/caller.ts'
 import type { KeyedHash } from '../account/pepper.ts'
 import { sql } from '../db/sql.ts'
@@ -23,7 +38,7 @@ export interface Session {
   organization: Organization | null
   allowedIntegrations: string[]
   integrationDefaults: Record<string, IntegrationDefaults>
-  overrides: Record<string, unknown>
+  overrides: ConnectSessionView['overrides'] & object
   tags: Record<string, string>
   /** In a session that reconnects, null leaves the connection's as it is and an empty one clears it. */
   webhookUrlOverride: string | null
@@ -49,7 +64,7 @@ export async function addSession(
       ${JSON.stringify(added.integrationDefaults)}::jsonb, ${JSON.stringify(added.overrides)}::jsonb,
       ${JSON.stringify(added.tags)}::jsonb, ${added.webhookUrlOverride}, ${added.reconnects},
       clock_timestamp() + ${sessionMinutes}::int * interval '1 minute')
-    returning expires_at`)
+    returning expires_at, set_config('synchronous_commit', 'off', true)`)
   return { token: new Secret(token), expiresAt: row!.expires_at }
 }
 
@@ -79,7 +94,7 @@ interface SessionRow {
   organization: Organization | null
   allowed_integrations: string[]
   integration_defaults: Record<string, IntegrationDefaults>
-  overrides: Record<string, unknown>
+  overrides: ConnectSessionView['overrides'] & object
   tags: Record<string, string>
   webhook_url_override: string | null
   reconnects: number | null
@@ -120,6 +135,11 @@ export interface Handshake {
   redirectUri: string
   config: ConnectionConfig
   scopesRequested: string[]
+  /** The `ws_client_id` it was begun with. */
+  attempt: string | null
+  /** The origin of the page that opened it, where that is known. */
+  opener: string | null
+  returnUrl: string | null
 }
 
 const verifierPlace = (environmentId: number, stateHash: Buffer) => ({
@@ -129,27 +149,38 @@ const verifierPlace = (environmentId: number, stateHash: Buffer) => ({
   row: stateHash.toString('hex'),
 })
 
-/** Sweeps what has ended, so that abandoned sign-ins do not pile up. */
+/** Sweeps sessions that ended long ago. */
 export async function addHandshake({ db, vault }: StoreDeps, state: string, handshake: Handshake): Promise<void> {
   const stateHash = sha256(state)
   const { environmentId, integrationId, sessionId, connectionId, browserHash, redirectUri, config } = handshake
   const place = verifierPlace(environmentId, stateHash)
   const sealed = await vault.withKeys(() => vault.seal(handshake.verifier.reveal(), place))
   await db.query(sql`
-    with ended as (
-      delete from handshake where state_hash in (
-        select state_hash from handshake where expires_at < clock_timestamp() limit 100 for update skip locked)),
-    over as (
+    with over as (
       delete from connect_session where id in (
         select id from connect_session where expires_at < clock_timestamp() - interval '1 hour' limit 100 for update skip locked))
     insert into handshake (state_hash, environment_id, integration_id, connect_session_id, connection_id, browser_hash,
-      verifier_sealed, redirect_uri, config, scopes_requested, expires_at)
+      verifier_sealed, redirect_uri, config, scopes_requested, attempt, opener_origin, return_url, expires_at)
     values (${stateHash}, ${environmentId}, ${integrationId}, ${sessionId}, ${connectionId}, ${browserHash}, ${sealed}, ${redirectUri},
-      ${JSON.stringify(config)}::jsonb, ${handshake.scopesRequested}, clock_timestamp() + ${handshakeMinutes}::int * interval '1 minute')`)
+      ${JSON.stringify(config)}::jsonb, ${handshake.scopesRequested}, ${handshake.attempt}, ${handshake.opener}, ${handshake.returnUrl},
+      clock_timestamp() + ${handshakeMinutes}::int * interval '1 minute')
+    returning set_config('synchronous_commit', 'off', true)`)
+}
+
+export interface TakenHandshake extends Handshake {
+  integrationKey: string
+}
+
+/** Sign-ins of this session that are at the provider: named by whoever began them, and not back yet. */
+export const attemptsUnderWay = async (db: Db, sessionId: number): Promise<string[]> => {
+  const rows = await db.query<{ attempt: string }>(sql`
+    select attempt from handshake
+    where connect_session_id = ${sessionId} and attempt is not null and expires_at > clock_timestamp()`)
+  return rows.map(({ attempt }) => attempt)
 }
 
 /** One DELETE … RETURNING: of two callbacks with one state, exactly one gets it, and a code is presented once. */
-export async function takeHandshake({ db, vault }: StoreDeps, state: string): Promise<Handshake | undefined> {
+export async function takeHandshake({ db, vault }: StoreDeps, state: string): Promise<TakenHandshake | undefined> {
   const stateHash = sha256(state)
   const [row] = await db.query<{
     environment_id: number
@@ -161,9 +192,29 @@ export async function takeHandshake({ db, vault }: StoreDeps, state: string): Pr
     redirect_uri: string
     config: ConnectionConfig
     scopes_requested: string[]
+    attempt: string | null
+    opener_origin: string | null
+    return_url: string | null
+    integration_key: string
     live: boolean
-  }>(sql`delete from handshake where state_hash = ${stateHash} returning *, expires_at > clock_timestamp() as live`)
-  if (!row?.live) return undefined
+  }>(sql`
+    delete from handshake h using integration i where h.state_hash = ${stateHash} and i.id = h.integration_id
+    returning h.*, i.unique_key as integration_key, h.expires_at > clock_timestamp() as live,
+      set_config('synchronous_commit', 'off', true)`)
+  if (!row) return undefined
+  if (!row.live) {
+    await addResult(db, {
+      sessionId: row.connect_session_id,
+      attempt: row.attempt,
+      integrationKey: row.integration_key,
+      connectionId: row.connection_id,
+      operation: null,
+      isPending: false,
+      account: null,
+      error: expired,
+    })
+    return undefined
+  }
   const place = verifierPlace(row.environment_id, stateHash)
   return {
     environmentId: row.environment_id,
@@ -175,7 +226,98 @@ export async function takeHandshake({ db, vault }: StoreDeps, state: string): Pr
     redirectUri: row.redirect_uri,
     config: row.config,
     scopesRequested: row.scopes_requested,
+    attempt: row.attempt,
+    opener: row.opener_origin,
+    returnUrl: row.return_url,
+    integrationKey: row.integration_key,
   }
+}
+
+/** Whoever holds the socket of this page writes its origin into the sign-in. */
+export const askForOpener = (db: Db, attempt: string): Promise<object[]> =>
+  db.query(sql`select pg_notify('fairlead_changed', 'begun ' || ${attempt}::text)`)
+
+export const setOpener = (db: Db, attempt: string, origin: string): Promise<object[]> =>
+  db.query(sql`update handshake set opener_origin = ${origin} where attempt = ${attempt} and opener_origin is null`)
+
+const expired: ConnectError = { type: 'state_err', code: 'sign_in_expired', description: errors.sign_in_expired[1] }
+
+/** Sign-ins nobody came back from, of one session or of all, end as results. */
+export const expireHandshakes = ({ db }: { db: Db }, sessionId: number | null = null): Promise<object[]> =>
+  db.query(sql`
+    with ended as (
+      delete from handshake where state_hash in (
+        select state_hash from handshake
+        where expires_at < clock_timestamp() and (${sessionId}::bigint is null or connect_session_id = ${sessionId})
+        limit 1000 for update skip locked)
+      returning *),
+    told as (
+      insert into connect_result (connect_session_id, attempt, provider_config_key, connection_id, error, at)
+      select ended.connect_session_id, ended.attempt, i.unique_key, ended.connection_id, ${JSON.stringify(expired)}::jsonb, ended.expires_at
+      from ended join integration i on i.id = ended.integration_id
+      returning attempt)
+    select pg_notify('fairlead_changed', 'attempt ' || attempt) from told where attempt is not null`)
+
+/** What became of one sign-in. */
+export interface Result {
+  sessionId: number
+  attempt: string | null
+  integrationKey: string
+  connectionId: string | null
+  operation: 'creation' | 'override' | null
+  isPending: boolean
+  account: ConnectAccount | null
+  error: ConnectError | null
+}
+
+/** Announced with the commit. A session that has ended meanwhile gets none. */
+export const addResult = (db: Db, result: Result): Promise<object[]> =>
+  db.query(sql`
+    with told as (
+      insert into connect_result (connect_session_id, attempt, provider_config_key, connection_id, operation, is_pending, account, error)
+      select id, ${result.attempt}::uuid, ${result.integrationKey}::text, ${result.connectionId}::text, ${result.operation}::text,
+        ${result.isPending}::boolean, ${result.account && JSON.stringify(result.account)}::jsonb,
+        ${result.error && JSON.stringify(result.error)}::jsonb
+      from connect_session where id = ${result.sessionId}
+      returning attempt)
+    select pg_notify('fairlead_changed', 'attempt ' || attempt) from told where attempt is not null`)
+
+interface ResultRow {
+  connect_session_id: number
+  attempt: string | null
+  provider_config_key: string
+  connection_id: string | null
+  operation: Result['operation']
+  is_pending: boolean
+  account: ConnectAccount | null
+  error: ConnectError | null
+  at: Date
+}
+
+const resultFromRow = (row: ResultRow): Result & { at: Date } => ({
+  sessionId: row.connect_session_id,
+  attempt: row.attempt,
+  integrationKey: row.provider_config_key,
+  connectionId: row.connection_id,
+  operation: row.operation,
+  isPending: row.is_pending,
+  account: row.account,
+  error: row.error,
+  at: row.at,
+})
+
+export const listResults = async (db: Db, sessionId: number): Promise<(Result & { at: Date })[]> => {
+  const rows = await db.query<ResultRow>(
+    sql`select * from connect_result where connect_session_id = ${sessionId} order by at desc, id desc limit 100`,
+  )
+  return rows.map(resultFromRow)
+}
+
+/** Of each the first: an attempt ends once. */
+export const resultsOf = async (db: Db, attempts: string[]): Promise<Result[]> => {
+  const rows = await db.query<ResultRow>(sql`
+    select distinct on (attempt) * from connect_result where attempt = any (${attempts}::uuid[]) order by attempt, id`)
+  return rows.map(resultFromRow)
 }
 
 export const sealedVerifiers = (db: Db): SealedColumn => ({

@@ -139,6 +139,11 @@ export function createConnections(deps: Deps): Connections {
   }
 }
 
+/** What a connection that waits to be confirmed is not. */
+export function requireConfirmed({ connection }: Live): void {
+  if (connection.confirmBy) throw new Failure('connection_unconfirmed')
+}
+
 const environmentName = (id: number): string => `environment ${id}`
 const nameOf = (environmentId: number, integrationKey: string, connectionId: string): string =>
   `${environmentId}\n${integrationKey}\n${connectionId}`
@@ -151,5 +156,5 @@ export function holderOf(catalogue: Catalogue, integration: Integration): { prov
       message: `The provider "${integration.provider}" of this integration is not in this server's catalogue.`,
     })
   const client = { id: integration.clientId ?? '', secret: integration.clientSecret }
-  return { provider, holder: { provider, client } }
+  return { provider, holder: { provider, client, settings: integration.settings.config } }
 }

@@ -6,6 +6,8 @@ import {
   type EndUser,
   type endUserView,
   getConnection,
+  getOverview,
+  getTimeline,
   kill,
   listRevocations,
   listConnections as listRoute,
@@ -18,24 +20,30 @@ import {
   warnings,
 } from '@fairlead/contract'
 import type { z } from '@hono/zod-openapi'
-import { type Caller, hasScope, keyCaller } from '../account/caller.ts'
+import { actorOf, type Caller, environmentCaller, hasScope, requireScope } from '../account/caller.ts'
+import type { Actor, Audit } from '../audit/audit.ts'
 import type { Credentials } from '../credential/fresh.ts'
+import { kindNamed } from '../credential/kinds/kinds.ts'
 import { listReceipts, type RetireDeps } from '../credential/revocation/store.ts'
 import type { Revocations } from '../credential/revocation.ts'
 import { type Credential, liftBlock, setPaused } from '../credential/store.ts'
 import { Failure } from '../errors.ts'
 import { api, type Guard } from '../http/api.ts'
 import { findIntegration, findIntegrationById } from '../integration/store.ts'
+import { createCache } from '../lib/cache.ts'
 import type { Log } from '../lib/log.ts'
-import { isoOffset, isoZulu } from '../lib/time.ts'
+import { days, isoOffset, isoZulu, minutes } from '../lib/time.ts'
 import type { Db } from '../seams.ts'
-import type { Connections, Live } from './live.ts'
+import { type Connections, type Live, requireConfirmed } from './live.ts'
 import {
   blockMatching,
   type Connection,
   type KillTarget,
   killNext,
+  type ListedConnection,
   listConnections,
+  readOverview,
+  readTimeline,
   removeConnection,
 } from './store.ts'
 
@@ -45,72 +53,114 @@ interface Deps extends RetireDeps {
   credentials: Credentials
   revocations: Pick<Revocations, 'kick'>
   guard: Guard
+  audit: Audit
   log: Log
 }
 
 export function connectionRoutes(deps: Deps) {
-  const { db, connections, credentials, revocations, guard, log } = deps
+  const { db, connections, credentials, revocations, guard, audit, log } = deps
   const app = api()
 
   app.openapi(guard(listRoute), async c => {
-    const { environment } = keyCaller(c.get('caller'))
+    const { environment } = environmentCaller(c.get('caller'))
     const listed = await listConnections(db, environment.id, c.req.valid('query') as ConnectionFilter)
     return c.json(
       {
-        connections: listed.map(connection => ({
-          ...commonView(connection),
-          provider_config_key: connection.integrationKey,
-          provider: connection.provider,
-          created: isoOffset(connection.createdAt),
-          health: connection.health,
-          state: stateOf({ ...connection, since: isoZulu(connection.stateSince) }),
-        })),
+        connections: listed.map(listedView),
       },
       200,
     )
   })
 
+  app.openapi(guard(getOverview), async c => {
+    const { environment } = environmentCaller(c.get('caller'))
+    const [{ states, soonest, ...counts }, attention] = await Promise.all([
+      readOverview(db, environment.id),
+      listConnections(db, environment.id, { troubled: true, limit: 20 }),
+    ])
+    return c.json(
+      {
+        ...counts,
+        states: { active: 0, degraded: 0, needs_reauth: 0, blocked_by_policy: 0, paused: 0, ...states },
+        soonest: soonest && { ...soonest, expires_at: isoZulu(new Date(soonest.expires_at)) },
+        attention: attention.map(listedView),
+      },
+      200,
+    )
+  })
+
+  /**
+   * Every look of an operator, before it is granted; of a key the first on each integration in an hour: backends fetch tokens all day, and the
+   * end of the chain is one lock.
+   */
+  const readByKeys = createCache<true>({ max: 10_000, maxAgeMs: minutes(60) })
+  async function read(c: Parameters<typeof actorOf>[0], live: Live): Promise<void> {
+    const actor = actorOf(c)
+    if (actor.kind === 'operator')
+      return db.transaction(tx => audit(tx, actor, entryOf('connection.secret_read', live)))
+    const name = `${actor.id} ${live.integration.id}`
+    if (readByKeys.get(name)) return
+    readByKeys.set(name, true)
+    const entry = { ...entryOf('connection.secrets_read', live), target: live.integration.key, detail: {} }
+    db.transaction(tx => audit(tx, actor, entry)).catch(() => readByKeys.delete(name))
+  }
+
   app.openapi(guard(getConnection), async c => {
-    const caller = keyCaller(c.get('caller'))
+    const caller = environmentCaller(c.get('caller'))
     const { connectionId } = c.req.valid('param')
     const query = c.req.valid('query')
     const reveals = hasScope(caller, 'environment:connections:read_credentials')
-    if (!reveals && (query.refresh_token || query.force_refresh || query.refresh_github_app_jwt_token))
-      throw new Failure('forbidden', { message: 'This needs the scope environment:connections:read_credentials.' })
+    if (query.refresh_token || query.force_refresh || query.refresh_github_app_jwt_token)
+      requireScope(caller, ['environment:connections:read_credentials'])
 
     const live = await connections.live(caller.environment.id, query.provider_config_key, connectionId, 'not_found')
     let { credential } = live
     if (reveals) {
+      requireConfirmed(live)
+      await read(c, live)
       const renew = query.force_refresh ? credentials.forced : credentials.fresh
       credential = await renew(live.holder, credential)
     }
     const lastFetchedAt = reveals ? connections.fetched(live) : live.connection.lastFetchedAt
+    const shown = { credential, lastFetchedAt, reveals, withRefreshToken: query.refresh_token }
+    return c.json(fullView(live, shown), 200)
+  })
+
+  app.openapi(guard(getTimeline), async c => {
+    const { environment } = environmentCaller(c.get('caller'))
+    const key = c.req.valid('query').provider_config_key
+    const { connection, credential, provider } = await connections.live(
+      environment.id,
+      key,
+      c.req.valid('param').connectionId,
+      'not_found',
+    )
+    const row = await readTimeline(db, credential.id)
+    if (!row) throw new Failure('not_found')
+    const idle = provider.idle_limit_days
     return c.json(
       {
-        ...commonView(live.connection),
-        provider_config_key: live.integration.key,
-        provider: live.integration.provider,
-        connection_config: withoutRefreshTokens(credential.config, query.refresh_token) as Record<string, unknown>,
-        webhook_url_override: live.connection.webhookUrlOverride,
-        created_at: isoOffset(live.connection.createdAt),
-        updated_at: isoOffset(live.connection.updatedAt),
-        last_fetched_at: lastFetchedAt && isoOffset(lastFetchedAt),
-        health: credential.health,
-        state: stateOf({ ...credential, since: isoZulu(credential.stateSince) }),
-        warnings: warningsOf(live),
-        scopes: { requested: credential.scopesRequested, granted: credential.scopesGranted },
-        credentials: reveals ? credentialView(credential, query.refresh_token) : {},
+        connected_at: isoZulu(connection.createdAt),
+        renewals: row.renewals,
+        obtained_at: isoZulu(row.obtained_at),
+        expires_at: row.expires_at && isoZulu(row.expires_at),
+        renewed_unasked_at: row.keep_alive_at && isoZulu(row.keep_alive_at),
+        idle_ends_at: idle === undefined ? null : isoZulu(new Date(row.obtained_at.getTime() + days(idle))),
+        next_try_at: row.next_try_at && isoZulu(row.next_try_at),
+        shared_with: row.shared_with,
       },
       200,
     )
   })
 
   app.openapi(guard(deleteConnection), async c => {
-    const { environment } = keyCaller(c.get('caller'))
+    const { environment } = environmentCaller(c.get('caller'))
     const { connectionId } = c.req.valid('param')
     const key = c.req.valid('query').provider_config_key
     const live = await connections.live(environment.id, key, connectionId, 'unknown_connection')
-    await removeConnection(deps, live.integration, live.connection)
+    await removeConnection(deps, live.integration, live.connection, tx =>
+      audit(tx, actorOf(c), entryOf('connection.deleted', live)),
+    )
     connections.forgetCredential(live.credential.id)
     revocations.kick()
     return c.json({ success: true as const }, 200)
@@ -126,17 +176,24 @@ export function connectionRoutes(deps: Deps) {
   })
 
   app.openapi(guard(refreshConnection), async c => {
-    const { environment } = keyCaller(c.get('caller'))
+    const { environment } = environmentCaller(c.get('caller'))
     const key = c.req.valid('query').provider_config_key
     const live = await connections.live(environment.id, key, c.req.valid('param').connectionId, 'not_found')
-    await liftBlock(db, live.credential.id)
+    requireConfirmed(live)
+    await db.transaction(async tx => {
+      await liftBlock(tx, live.credential.id)
+      await audit(tx, actorOf(c), entryOf('connection.refreshed', live))
+    })
     return c.json(standing(live, await credentials.forced(live.holder, live.credential)), 200)
   })
 
-  const pausing = async (caller: Caller, key: string, connectionId: string, paused: boolean) => {
-    const { environment } = keyCaller(caller)
+  const pausing = async (caller: Caller, actor: Actor, key: string, connectionId: string, paused: boolean) => {
+    const { environment } = environmentCaller(caller)
     const live = await connections.live(environment.id, key, connectionId, 'not_found')
-    await setPaused(db, [live.credential.id], paused)
+    await db.transaction(async tx => {
+      await setPaused(tx, [live.credential.id], paused)
+      await audit(tx, actor, entryOf(paused ? 'connection.paused' : 'connection.resumed', live))
+    })
     connections.forgetCredential(live.credential.id)
     const now = await connections.live(environment.id, key, connectionId, 'not_found')
     return standing(now, now.credential)
@@ -144,21 +201,27 @@ export function connectionRoutes(deps: Deps) {
 
   app.openapi(guard(pauseConnection), async c => {
     const { provider_config_key } = c.req.valid('query')
-    return c.json(await pausing(c.get('caller'), provider_config_key, c.req.valid('param').connectionId, true), 200)
+    return c.json(
+      await pausing(c.get('caller'), actorOf(c), provider_config_key, c.req.valid('param').connectionId, true),
+      200,
+    )
   })
 
   app.openapi(guard(resumeConnection), async c => {
     const { provider_config_key } = c.req.valid('query')
-    return c.json(await pausing(c.get('caller'), provider_config_key, c.req.valid('param').connectionId, false), 200)
+    return c.json(
+      await pausing(c.get('caller'), actorOf(c), provider_config_key, c.req.valid('param').connectionId, false),
+      200,
+    )
   })
 
   app.openapi(guard(listRevocations), async c => {
-    const { environment } = keyCaller(c.get('caller'))
+    const { environment } = environmentCaller(c.get('caller'))
     return c.json({ revocations: await listReceipts(db, environment.id, c.req.valid('query')) }, 200)
   })
 
   app.openapi(guard(kill), async c => {
-    const { environment } = keyCaller(c.get('caller'))
+    const { environment } = environmentCaller(c.get('caller'))
     const body = c.req.valid('json')
     const named =
       'provider_config_key' in body ? await findIntegration(deps, environment.id, body.provider_config_key) : null
@@ -170,6 +233,14 @@ export function connectionRoutes(deps: Deps) {
       ...('end_user_id' in body && { endUserId: body.end_user_id }),
     }
     const reason = body.reason ?? null
+    await db.transaction(tx =>
+      audit(tx, actorOf(c), {
+        environmentId: environment.id,
+        action: 'connections.killed',
+        target: named?.key ?? ('end_user_id' in body ? body.end_user_id : environment.name),
+        detail: { ...body },
+      }),
+    )
     await blockMatching(db, target)
     const killed: Receipt[] = []
     for (;;) {
@@ -198,12 +269,53 @@ export function connectionRoutes(deps: Deps) {
   return app
 }
 
+const entryOf = (action: string, { connection, integration }: Live) => ({
+  environmentId: connection.environmentId,
+  action,
+  target: connection.connectionId,
+  detail: { integration: integration.key },
+})
+
 /** The last grant but one that the provider keeps is the moment to act: with the last one gone, each sign-in ends another connection. */
 export function warningsOf({ provider, grants }: Pick<Live, 'provider' | 'grants'>): ConnectionWarning[] {
   const limit = provider.grants_per_user
   if (limit === undefined || grants < limit - 1) return []
   return [{ code: 'grants_near_limit', message: warnings.grants_near_limit, payload: { live: grants, limit } }]
 }
+
+interface Shown {
+  credential: Credential
+  lastFetchedAt: Date | null
+  reveals: boolean
+  withRefreshToken: boolean
+}
+
+/** One connection, whole. */
+export const fullView = (live: Live, { credential, lastFetchedAt, reveals, withRefreshToken }: Shown) => ({
+  ...commonView(live.connection),
+  provider_config_key: live.integration.key,
+  provider: live.integration.provider,
+  connection_config: withoutRefreshTokens(credential.config, withRefreshToken) as Record<string, unknown>,
+  webhook_url_override: live.connection.webhookUrlOverride,
+  created_at: isoOffset(live.connection.createdAt),
+  updated_at: isoOffset(live.connection.updatedAt),
+  last_fetched_at: lastFetchedAt && isoOffset(lastFetchedAt),
+  confirm_by: live.connection.confirmBy && isoOffset(live.connection.confirmBy),
+  health: credential.health,
+  state: stateOf({ ...credential, since: isoZulu(credential.stateSince) }),
+  warnings: warningsOf(live),
+  scopes: { requested: credential.scopesRequested, granted: credential.scopesGranted },
+  credentials: reveals ? credentialView(credential, withRefreshToken) : {},
+})
+
+const listedView = (connection: ListedConnection) => ({
+  ...commonView(connection),
+  provider_config_key: connection.integrationKey,
+  provider: connection.provider,
+  created: isoOffset(connection.createdAt),
+  health: connection.health,
+  state: stateOf({ ...connection, since: isoZulu(connection.stateSince) }),
+})
 
 const commonView = (connection: Connection) => ({
   id: connection.id,
@@ -230,17 +342,11 @@ export function endUserOf(
 }
 
 /** The `type` is load-bearing: clients decide by it what a token is. */
-const credentialView = (credential: Credential, withRefreshToken: boolean): Record<string, unknown> =>
-  withoutRefreshTokens(
-    {
-      type: 'OAUTH2',
-      access_token: credential.accessToken.reveal(),
-      ...(credential.refreshToken && { refresh_token: credential.refreshToken.reveal() }),
-      ...(credential.expiresAt && { expires_at: credential.expiresAt.toISOString() }),
-      raw: credential.raw,
-    },
-    withRefreshToken,
-  ) as Record<string, unknown>
+const credentialView = (credential: Credential, withRefreshToken: boolean): Record<string, unknown> => {
+  const kind = kindNamed(credential.kind)
+  const shown = { type: kind.type, ...kind.shown(credential) }
+  return withoutRefreshTokens(shown, withRefreshToken) as Record<string, unknown>
+}
 
 /** Drops every member whose letters spell "refreshtoken", however deep, unless the caller asked for it. */
 function withoutRefreshTokens(value: unknown, keep: boolean): unknown {

@@ -19,6 +19,8 @@ export interface Connection {
   createdAt: Date
   updatedAt: Date
   lastFetchedAt: Date | null
+  /** Not null: it waits to be confirmed. */
+  confirmBy: Date | null
 }
 
 interface Row {
@@ -35,6 +37,7 @@ interface Row {
   created_at: Date
   updated_at: Date
   last_fetched_at: Date | null
+  confirm_by: Date | null
 }
 
 const fromRow = (row: Row): Connection => ({
@@ -51,6 +54,7 @@ const fromRow = (row: Row): Connection => ({
   createdAt: row.created_at,
   updatedAt: row.updated_at,
   lastFetchedAt: row.last_fetched_at,
+  confirmBy: row.confirm_by,
 })
 
 export interface ListedConnection extends Connection {
@@ -65,10 +69,11 @@ export interface ListedConnection extends Connection {
 export async function listConnections(
   db: Db,
   environmentId: number,
-  filter: ConnectionFilter,
+  filter: ConnectionFilter & { troubled?: boolean },
 ): Promise<ListedConnection[]> {
   const limit = filter.limit ?? 10_000
   const state = filter.state ?? null
+  const troubled = filter.troubled ?? false
   const search = filter.search === undefined ? null : `%${filter.search.replace(/[\\%_]/g, '\\$&')}%`
   const rows = await db.query<
     Row & {
@@ -94,6 +99,7 @@ export async function listConnections(
       and (${state}::text is null or ${state} <> 'active' or (not k.paused and k.health = 'active'))
       and (${state}::text is null or ${state} = 'active'
         or (case when k.paused then 'paused' else k.health end = ${state} and (k.paused or k.health <> 'active')))
+      and (not ${troubled}::boolean or k.paused or k.health <> 'active')
       and c.tags @> ${JSON.stringify(filter.tags ?? {})}::jsonb
     order by c.id desc limit ${limit} offset ${(filter.page ?? 0) * limit}`)
   return rows.map(row => ({
@@ -105,6 +111,50 @@ export async function listConnections(
     paused: row.paused,
     stateSince: row.state_since,
   }))
+}
+
+export interface TimelineRow {
+  renewals: number
+  obtained_at: Date
+  expires_at: Date | null
+  keep_alive_at: Date | null
+  next_try_at: Date | null
+  shared_with: number
+}
+
+export async function readTimeline(db: Db, credentialId: string): Promise<TimelineRow | undefined> {
+  const [row] = await db.query<TimelineRow>(sql`
+    select token_version - 1 as renewals, obtained_at, expires_at, keep_alive_at,
+      case when failures > 0 then next_try_at end as next_try_at,
+      (select count(*)::int - 1 from connection where credential_id = ${credentialId}) as shared_with
+    from credential where id = ${credentialId}`)
+  return row
+}
+
+export interface OverviewRow {
+  states: Record<string, number>
+  renewed_today: number
+  failing: number
+  soonest: { connection_id: string; provider_config_key: string; expires_at: string } | null
+}
+
+/** Of a million connections 0.4 s: one pass over both tables; a page asks every ten seconds. */
+export async function readOverview(db: Db, environmentId: number): Promise<OverviewRow> {
+  const [row] = await db.query<OverviewRow>(sql`
+    with states as (
+      select case when k.paused then 'paused' else k.health end as state, count(*)::int as n
+      from connection c join credential k on k.id = c.credential_id where c.environment_id = ${environmentId} group by 1)
+    select (select coalesce(jsonb_object_agg(state, n), '{}') from states) as states,
+      (select count(*)::int from credential where environment_id = ${environmentId} and gone_at is null
+        and token_version > 1 and obtained_at > clock_timestamp() - interval '1 day') as renewed_today,
+      (select count(*)::int from credential where environment_id = ${environmentId} and gone_at is null
+        and health = 'degraded' and not paused) as failing,
+      (select jsonb_build_object('connection_id', c.connection_id, 'provider_config_key', i.unique_key, 'expires_at', k.expires_at)
+        from credential k join connection c on c.credential_id = k.id join integration i on i.id = c.integration_id
+        where k.environment_id = ${environmentId} and k.gone_at is null and k.health = 'degraded' and not k.paused
+          and k.expires_at is not null
+        order by k.expires_at limit 1) as soonest`)
+  return row!
 }
 
 export async function findConnection(
@@ -154,6 +204,60 @@ export const saveOwner = (db: Db, id: number, changes: OwnerChanges): Promise<ob
       webhook_url_override = nullif(coalesce(${changes.webhookUrlOverride}, webhook_url_override), '')
     where id = ${id}`)
 
+/** Undefined: as it is. */
+export interface Edit {
+  endUser: EndUser | undefined
+  tags: Record<string, string> | undefined
+  /** Null takes it away. */
+  webhookUrlOverride: string | null | undefined
+}
+
+/** Every server reads it again. */
+const announceEdits = (db: Db, credentialIds: string[]): Promise<object[]> =>
+  db.query(sql`select pg_notify('fairlead_changed', 'credential ' || id) from unnest(${credentialIds}::text[]) id`)
+
+export const editConnection = (
+  db: Db,
+  { id, credentialId }: Connection,
+  edit: Edit,
+  audited: (tx: Db) => Promise<void>,
+): Promise<unknown> =>
+  db.transaction(async tx => {
+    const { endUser, tags, webhookUrlOverride } = edit
+    await tx.query(sql`
+      update connection set updated_at = now(),
+        end_user = coalesce(${endUser && JSON.stringify(endUser)}::jsonb, end_user),
+        tags = coalesce(${tags && JSON.stringify(tags)}::jsonb, tags),
+        webhook_url_override = case when ${webhookUrlOverride !== undefined} then ${webhookUrlOverride ?? null} else webhook_url_override end
+      where id = ${id}`)
+    await announceEdits(tx, [credentialId])
+    await audited(tx)
+  })
+
+/** Of all the connections or of none; undefined when one of them does not exist, else the credentials they stand on. */
+export const writeMetadata = (
+  db: Db,
+  integrationId: number,
+  connectionIds: string[],
+  metadata: Record<string, unknown>,
+  mode: 'replace' | 'merge',
+): Promise<string[] | undefined> =>
+  db.transaction(async tx => {
+    // In one order, so that two that name the same connections do not wait for each other.
+    const rows = await tx.query<{ id: number; credential_id: string }>(sql`
+      select id, credential_id from connection
+      where integration_id = ${integrationId} and connection_id = any (${connectionIds}) order by id for update`)
+    if (rows.length < connectionIds.length) return undefined
+    const ids = rows.map(row => row.id)
+    await tx.query(sql`
+      update connection set updated_at = now(),
+        metadata = case when ${mode === 'merge'} then coalesce(metadata, '{}') else '{}' end || ${JSON.stringify(metadata)}::jsonb
+      where id = any (${ids}::bigint[])`)
+    const credentials = [...new Set(rows.map(row => row.credential_id))]
+    await announceEdits(tx, credentials)
+    return credentials
+  })
+
 /** Every connection on one grant goes to another: it turned out to be the same. */
 export const moveConnections = (db: Db, from: string, to: string): Promise<object[]> =>
   db.query(sql`update connection set credential_id = ${to} where credential_id = ${from}`)
@@ -167,14 +271,40 @@ export interface NewConnection {
   organization: Organization | null
   tags: Record<string, string>
   webhookUrlOverride: string | null
+  waitsForConfirmation?: boolean
 }
+
+const confirmMinutes = 10
 
 export const addConnection = (db: Db, added: NewConnection): Promise<object[]> =>
   db.query(sql`
-    insert into connection (environment_id, integration_id, credential_id, connection_id, end_user, organization, tags, webhook_url_override)
+    insert into connection (environment_id, integration_id, credential_id, connection_id, end_user, organization, tags, webhook_url_override,
+      confirm_by)
     values (${added.environmentId}, ${added.integrationId}, ${added.credentialId}, ${added.connectionId},
       ${added.endUser && JSON.stringify(added.endUser)}::jsonb, ${added.organization && JSON.stringify(added.organization)}::jsonb,
-      ${JSON.stringify(added.tags)}::jsonb, ${added.webhookUrlOverride})`)
+      ${JSON.stringify(added.tags)}::jsonb, ${added.webhookUrlOverride},
+      case when ${added.waitsForConfirmation ?? false}::boolean then clock_timestamp() + ${confirmMinutes}::int * interval '1 minute' end)`)
+
+/** False when it is too late. */
+export const confirmWaiting = (
+  db: Db,
+  { id, credentialId }: Connection,
+  audited: (tx: Db) => Promise<void>,
+): Promise<boolean> =>
+  db.transaction(async tx => {
+    const rows = await tx.query(sql`
+      update connection set confirm_by = null, updated_at = now() where id = ${id} and confirm_by > clock_timestamp() returning id`)
+    if (rows.length === 0) return false
+    await announceEdits(tx, [credentialId])
+    await audited(tx)
+    return true
+  })
+
+/** Nobody confirmed them in time. */
+export const unconfirmed = async (db: Db): Promise<Connection[]> => {
+  const rows = await db.query<Row>(sql`select * from connection where confirm_by < clock_timestamp() limit 100`)
+  return rows.map(fromRow)
+}
 
 export const markFetched = (db: Db, id: number): Promise<object[]> =>
   db.query(sql`update connection set last_fetched_at = now() where id = ${id}`)
@@ -184,16 +314,23 @@ interface EndDeps extends RetireDeps {
 }
 
 /** Deletes the connection and, when it was the last one on it, ends the grant: its tokens go to the outbox of revocations. */
-export const removeConnection = (deps: EndDeps, integration: Integration, connection: Connection): Promise<void> =>
+export const removeConnection = (
+  deps: EndDeps,
+  integration: Integration,
+  connection: Connection,
+  told: (tx: Db) => Promise<void>,
+): Promise<void> =>
   deps.db.transaction(async tx => {
     const { credentialId, connectionId } = connection
     // Locked first, so that two connections of one grant, deleted at once, do not each leave it to the other.
     await tx.query(sql`select id from credential where id = ${credentialId} for update`)
-    await tx.query(sql`delete from connection where id = ${connection.id}`)
+    const gone = await tx.query(sql`delete from connection where id = ${connection.id} returning id`)
+    if (gone.length === 0) return
     const shared = await tx.query(sql`select id from connection where credential_id = ${credentialId} limit 1`)
     if (shared.length === 0)
       await retire(deps, tx, integration, [{ credentialId, connectionIds: [connectionId] }], null)
     else await tx.query(sql`select pg_notify('fairlead_changed', 'credential ' || ${credentialId})`)
+    await told(tx)
   })
 
 /** Which connections a kill means: the members that are given must all hold. */

@@ -1,3 +1,5 @@
+import { createHmac, timingSafeEqual } from 'node:crypto'
+import type { Secret } from '../lib/secret.ts'
 import { beginsUrl, hostAllowed } from '../provider/catalogue.ts'
 import type { ConnectionConfig } from '../provider/endpoint.ts'
 import type { Provider } from '../provider/schema.ts'
@@ -50,4 +52,18 @@ function reachable(egress: Pick<Egress, 'check'>, url: URL): boolean {
   } catch {
     return false
   }
+}
+
+/**
+ * Does the signature in a token response hold, at a provider that signs some members of it with the client's secret? A response without
+ * one, and a client without a secret, prove nothing either way.
+ */
+export function isSigned(provider: Provider, raw: Record<string, unknown>, secret: Secret | null): boolean {
+  const rule = provider.token_response_signature
+  const given = rule && raw[rule.member]
+  if (!rule || typeof given !== 'string' || given === '' || !secret) return true
+  const text = rule.over.map(member => String(raw[member] ?? '')).join('')
+  const expected = createHmac('sha256', secret.reveal()).update(text).digest()
+  const actual = Buffer.from(given, 'base64')
+  return actual.length === expected.length && timingSafeEqual(actual, expected)
 }

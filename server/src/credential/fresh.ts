@@ -47,6 +47,8 @@ export interface Credentials {
 type Deps = Omit<RefreshDeps, 'draining'> & {
   /** A newer credential than a cache may hold. */
   onRenewed: (credential: Credential) => void
+  /** How an attempt ended; `cause` is one of ours or the provider's error code. */
+  onOutcome: (outcome: RefreshOutcome) => void
   /** Undefined when the integration or its provider is gone. */
   holderOf: (integrationId: number) => Promise<Holder | undefined>
 }
@@ -90,6 +92,7 @@ export function createCredentials(given: Deps): Credentials {
   async function attempt(holder: Holder, seen: Credential, reason: Reason): Promise<Renewal> {
     const deadline = clock.now() + timing.sendWindow + timing.answer
     const outcome = await refreshOnce(deps, holder, seen, reason)
+    deps.onOutcome(outcome)
     for (;;) {
       const credential = await store.load(seen.id)
       const moved = credential !== undefined && credential.tokenVersion > seen.tokenVersion
@@ -133,7 +136,7 @@ export function createCredentials(given: Deps): Credentials {
     async fresh(holder, credential) {
       refuseUnusable(credential)
       const due = credential.freshUntil !== undefined && clock.now() >= credential.freshUntil
-      if (!due || !credential.refreshToken) return credential
+      if (!due || !credential.fingerprint) return credential
       if (!alive(credential)) return renewedOrThrow(holder, credential, 'due')
       // Still alive: nobody waits for the renewal, and nobody fails when it fails.
       if (credential.health !== 'needs_reauth' && clock.now() >= credential.nextTryAt)
@@ -142,7 +145,7 @@ export function createCredentials(given: Deps): Credentials {
     },
 
     async renewed(holder, credential) {
-      if (!credential.refreshToken || credential.health === 'needs_reauth') return undefined
+      if (!credential.fingerprint || credential.health === 'needs_reauth') return undefined
       if (distrusted.get(credential.id) === credential.tokenVersion) return undefined
       const { credential: newer } = await renew(holder, credential, 'access_token_dead')
       if (newer && newer.tokenVersion > credential.tokenVersion) return newer
@@ -154,7 +157,7 @@ export function createCredentials(given: Deps): Credentials {
 
     async forced(holder, credential) {
       if (credential.paused) throw new Failure('connection_paused')
-      if (!credential.refreshToken) return credential
+      if (!credential.fingerprint) return credential
       if (credential.health === 'needs_reauth') throw ended(credential.cause)
       return renewedOrThrow(holder, credential, 'asked')
     },

@@ -2,11 +2,15 @@
 import type { Secret } from '../lib/secret.ts'
 import { endpoint } from '../provider/endpoint.ts'
 import type { Egress } from '../seams.ts'
+import { clientOf } from './exchange.ts'
 import { tokenRequest } from './kinds/oauth2-code.ts'
 import type { Holder, RefreshDeps } from './refresh-deps.ts'
 import type { Credential } from './store.ts'
 
 type AskDeps = Pick<RefreshDeps, 'timing'> & { egress: Pick<Egress, 'request'> }
+
+/** `given`: the client it belongs to may be its owner's. */
+type Asked = Pick<Credential, 'config'> & Partial<Pick<Credential, 'given'>>
 
 /** RFC 7009 §2.1, RFC 7662 §2.1. */
 export type TokenHint = 'access_token' | 'refresh_token'
@@ -15,14 +19,19 @@ export type TokenHint = 'access_token' | 'refresh_token'
 async function introspect(
   deps: AskDeps,
   { provider, client }: Holder,
-  credential: Pick<Credential, 'config'>,
+  credential: Asked,
   token: Secret,
   hint: TokenHint,
 ): Promise<{ status: number; body: Buffer } | undefined> {
   const url = provider.introspection_url && endpoint(provider, provider.introspection_url, credential.config)
   if (!url || provider.introspects === false) return undefined
   const asForm = { ...provider, token_params: {}, body_format: 'form' as const }
-  const request = tokenRequest(asForm, client, { token: token.reveal(), token_type_hint: hint }, credential.config)
+  const request = tokenRequest(
+    asForm,
+    clientOf(client, credential.given ?? {}),
+    { token: token.reveal(), token_type_hint: hint },
+    credential.config,
+  )
   return deps.egress.request({
     method: 'POST',
     url,
@@ -51,14 +60,14 @@ export type Introspected = 'active' | 'inactive' | 'unknown' | 'not_offered'
 export const introspectRefreshToken = (
   deps: AskDeps,
   holder: Holder,
-  credential: Pick<Credential, 'config'>,
+  credential: Asked,
   token: Secret,
 ): Promise<Introspected> => introspectToken(deps, holder, credential, token, 'refresh_token')
 
 export async function introspectToken(
   deps: AskDeps,
   holder: Holder,
-  credential: Pick<Credential, 'config'>,
+  credential: Asked,
   token: Secret,
   hint: TokenHint,
 ): Promise<Introspected> {

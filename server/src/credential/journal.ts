@@ -60,6 +60,7 @@ interface Sealed {
   token_type: string
   life_ms?: number
   scopes?: string[]
+  given?: Readonly<Record<string, string>>
   raw: Record<string, unknown>
   rotated: boolean
   integration: number
@@ -84,6 +85,7 @@ async function seal(vault: Vault, successor: Successor): Promise<string> {
     token_type: tokens.tokenType,
     ...(tokens.lifeMs !== undefined && { life_ms: tokens.lifeMs }),
     ...(tokens.scopes && { scopes: tokens.scopes }),
+    ...(tokens.given && { given: tokens.given }),
     raw: tokens.raw,
   }
   const bytes = await vault.withKeys(() => vault.seal(JSON.stringify(sealed), place(environmentId, credentialId)))
@@ -114,6 +116,7 @@ async function unseal(vault: Vault, line: EntryLine): Promise<Entry> {
       tokenType: sealed.token_type,
       lifeMs: sealed.life_ms,
       scopes: sealed.scopes,
+      ...(sealed.given && { given: sealed.given }),
       raw: sealed.raw,
     },
     facts: sealed.facts,

@@ -4,6 +4,7 @@ import type { Provider } from '../provider/schema.ts'
 import type { Clock, Egress } from '../seams.ts'
 import type { Epoch } from './epoch.ts'
 import type { Journal } from './journal.ts'
+import type { Given } from './kinds/kind.ts'
 import type { Client } from './kinds/oauth2-code.ts'
 import type { CredentialStore, Successor } from './store.ts'
 import type { Timing } from './timing.ts'
@@ -30,4 +31,6 @@ export interface RefreshDeps {
 export interface Holder {
   provider: Provider
   client: Client
+  /** What the developer set once for all connections. */
+  settings?: Given
 }

@@ -3,7 +3,6 @@
  * window, never retried → journal → install whenever the row still holds the token that was presented. Not knowing is an outcome; only a
  * definitive verdict of the provider ends a connection.
  */
-import type { IncomingHttpHeaders } from 'node:http'
 import { type Health, unstorable } from '@fairlead/contract'
 import { EgressError, Failure } from '../errors.ts'
 import { newId } from '../lib/id.ts'
@@ -12,10 +11,13 @@ import { withhold } from '../net/redact.ts'
 import { type ConnectionConfig, endpoint, tokenUrlOf } from '../provider/endpoint.ts'
 import type { Provider, TokenErrorMeaning } from '../provider/schema.ts'
 import type { Clock } from '../seams.ts'
+import { type Exchanged, exchange, renewalOf } from './exchange.ts'
 import { checkFacts } from './facts.ts'
 import { introspectRefreshToken } from './introspect.ts'
 import type { Entry } from './journal.ts'
-import { factsOf, readTokenAnswer, refreshGrant, type TokenSet, tokenRequest } from './kinds/oauth2-code.ts'
+import { loginRefused } from './kinds/bearer.ts'
+import { kindNamed } from './kinds/kinds.ts'
+import { factsOf, type TokenAnswer, type TokenSet } from './kinds/oauth2-code.ts'
 import type { Holder, RefreshDeps } from './refresh-deps.ts'
 import type { Attempt, Credential, Installed, Successor } from './store.ts'
 import { backOff, blockedBackOff, longestBackOff } from './timing.ts'
@@ -30,11 +32,11 @@ export type RefreshOutcome =
   | { kind: 'refused'; cause: string }
   | { kind: 'unavailable'; cause: string }
 
-const maxTokenResponse = 1024 * 1024
-
-/** Provider data knows best; else what a refresh of this grant has shown; else the worst is assumed. */
+/** What an owner gave is not used up. Of refresh tokens provider data knows best; else what a refresh has shown; else the worst is assumed. */
 export const mayRotate = (provider: Provider, credential: Credential): boolean =>
-  provider.rotates ?? credential.rotates ?? true
+  renewsFromGiven(credential) ? false : (provider.rotates ?? credential.rotates ?? true)
+
+const renewsFromGiven = ({ kind }: Credential): boolean => kindNamed(kind).renewsFrom === 'given'
 
 export async function refreshOnce(
   deps: RefreshDeps,
@@ -67,8 +69,8 @@ export async function refreshOnce(
     return { kind: 'unavailable', cause }
   }
 
-  const url = endpointOf(holder, credential)
-  if (typeof url === 'string') return withdraw(url)
+  const unwritable = unwritableBecause(holder, credential, clock.wall())
+  if (unwritable) return withdraw(unwritable)
   try {
     await deps.epoch.look()
   } catch (error) {
@@ -78,7 +80,7 @@ export async function refreshOnce(
     )
     return withdraw('database_unavailable')
   }
-  if (!credential.refreshToken || !credential.fingerprint) return withdraw('no_refresh_token')
+  if (!credential.fingerprint) return withdraw('no_refresh_token')
 
   // Somebody may have presented this token before: ask what became of it, after the quiet time, and only then present it.
   let lastTry = false
@@ -87,7 +89,7 @@ export async function refreshOnce(
     const history = deps.epoch.current()
     // A presentation that a lost commit has forgotten may still be under way: quiet since the history changed.
     if (elsewhere && clock.now() - history.since < timing.quiet) return withdraw('in_doubt')
-    switch (await introspectRefreshToken(deps, holder, credential, credential.refreshToken)) {
+    switch (await introspectRefreshToken(deps, holder, credential, credential.refreshToken!)) {
       case 'active':
         break
       case 'inactive':
@@ -107,20 +109,16 @@ export async function refreshOnce(
 
   const sent = { at: 0 }
   const present = (settled: string | null) =>
-    ask(
-      deps,
-      { url, ...tokenRequest(provider, client, refreshGrant(credential.refreshToken!), credential.config) },
-      async () => {
-        const asked = clock.now()
-        const wall = clock.wall()
-        const intended = await store.intend(attempt, { node: deps.node, settled, lastTry }).catch(() => false)
-        if (!intended) return false
-        sent.at = clock.now()
-        deps.watch.own(claim)
-        // Both clocks: a machine that was frozen wakes with its monotonic one behind.
-        return sent.at - asked <= timing.sendWindow && Math.abs(clock.wall() - wall) <= timing.sendWindow
-      },
-    )
+    ask(deps, holder, credential, async () => {
+      const asked = clock.now()
+      const wall = clock.wall()
+      const intended = await store.intend(attempt, { node: deps.node, settled, lastTry }).catch(() => false)
+      if (!intended) return false
+      sent.at = clock.now()
+      deps.watch.own(claim)
+      // Both clocks: a machine that was frozen wakes with its monotonic one behind.
+      return sent.at - asked <= timing.sendWindow && Math.abs(clock.wall() - wall) <= timing.sendWindow
+    })
 
   let answer = await present(credential.intentClaim)
   // Somebody presented this token before and nobody knows what became of that: a presentation that was not processed leaves the doubt.
@@ -141,16 +139,21 @@ export async function refreshOnce(
   }
   const told = retryAfterMs(answer.headers['retry-after'], clock.wall()) ?? 0
   backOffMs = Math.max(backOffMs, Math.min(longestBackOff, told))
-  const read = readTokenAnswer(provider, answer.status, answer.body, clock.wall())
+  const { read } = answer
   if (read.kind === 'tokens') return save(deps, holder, credential, read.tokens)
-  if (read.kind !== 'error') return answer.status === 429 ? takeBack('provider_busy') : doubt('refresh_unreadable')
+  if (read.kind !== 'error')
+    return read.kind === 'unreadable' && read.status === 429 ? takeBack('provider_busy') : doubt('refresh_unreadable')
 
-  const said = withhold(read.description, [client.secret?.reveal(), credential.refreshToken.reveal()])
+  const sentAlong = [client.secret?.reveal(), credential.refreshToken?.reveal(), ...Object.values(credential.given)]
+  const said = withhold(read.description, sentAlong)
   deps.log.warn({ credential: credential.id, error: read.error, description: said }, 'refresh refused')
-  switch (meaningOf(provider, answer.status, read.error, read.description)) {
-    case 'refused':
-      await persist(deps, () => store.refuse(attempt, read.error, accessDead))
-      return { kind: 'refused', cause: read.error }
+  const isOwners = Object.keys(credential.given).length > 0
+  switch (meaningOf(provider, read, isOwners)) {
+    case 'refused': {
+      const cause = renewsFromGiven(credential) ? loginRefused : read.error
+      await persist(deps, () => store.refuse(attempt, cause, accessDead))
+      return { kind: 'refused', cause }
+    }
     case 'blocked':
       return beneath ? doubt('policy') : withdraw('policy', 'blocked_by_policy', blockedBackOff(credential.failures))
     case 'later':
@@ -184,27 +187,37 @@ export function endpointOf(
   }
 }
 
+/** Why the renewal's request cannot be written: then nobody is asked, and nothing is claimed for long. */
+function unwritableBecause(holder: Holder, credential: Credential, wallNow: number): string | undefined {
+  if (!renewsFromGiven(credential)) {
+    const url = endpointOf(holder, credential)
+    return typeof url === 'string' ? url : undefined
+  }
+  try {
+    renewalOf(holder, credential, wallNow).next()
+    return undefined
+  } catch (failure) {
+    if (failure instanceof Failure) return failure.code === 'host_not_allowed' ? failure.code : 'token_endpoint_unknown'
+    throw failure
+  }
+}
+
 type Asked =
-  | { kind: 'answered'; status: number; headers: IncomingHttpHeaders; body: Buffer }
+  | ({ kind: 'answered' } & Exchanged)
   /** Not a byte was written. */
   | { kind: 'unsent'; cause: string }
   | { kind: 'unanswered' }
 
 async function ask(
   deps: RefreshDeps,
-  request: { url: URL; headers: Record<string, string>; body: string },
+  holder: Holder,
+  credential: Credential,
   ready: () => Promise<boolean>,
 ): Promise<Asked> {
   try {
-    const answer = await deps.egress.request({
-      method: 'POST',
-      ...request,
-      deadlineMs: deps.timing.answer,
-      maxBytes: maxTokenResponse,
-      // Dialled first, so that between the intent and the last byte of the request there is no network wait of ours to overrun.
-      ready,
-    })
-    return { kind: 'answered', ...answer }
+    // Dialled first, so that between the intent and the last byte of the request there is no network wait of ours to overrun.
+    const steps = renewalOf(holder, credential, deps.clock.wall())
+    return { kind: 'answered', ...(await exchange(deps, steps, { deadlineMs: deps.timing.answer, ready })) }
   } catch (error) {
     if (!(error instanceof EgressError)) throw error
     deps.log.warn({ phase: error.phase, reason: error.message }, 'refresh got no answer')
@@ -228,15 +241,22 @@ async function mayRepeat(deps: RefreshDeps, holder: Holder, { credential }: Atte
 export const notTheToken =
   /^(invalid_client|invalid_client_id|unauthorized_client|invalid_request|invalid_scope|unsupported_grant_type)$/
 
-/** The provider's own table first; then what RFC 6749 §5.2 says of its codes. */
-export function meaningOf(provider: Provider, status: number, error: string, description: string): TokenErrorMeaning {
+/** Of a login with what the owner gave, also these mean what was given. */
+const refusesOwner = new RegExp(`^(${loginRefused}|invalid_client|unauthorized_client|access_denied)$`)
+
+/** The provider's own table first; then what RFC 6749 §5.2 says of its codes. `isOwners`: the client is the account's, not the integration's. */
+export function meaningOf(
+  provider: Provider,
+  { status, error, description }: Extract<TokenAnswer, { kind: 'error' }>,
+  isOwners: boolean,
+): TokenErrorMeaning {
   const row = (provider.token_errors ?? []).find(
     candidate =>
       candidate.error === error &&
       (candidate.description === undefined || description.toLowerCase().includes(candidate.description.toLowerCase())),
   )
   if (row) return row.means
-  if (error === 'invalid_grant') return 'refused'
+  if (error === 'invalid_grant' || (isOwners && refusesOwner.test(error))) return 'refused'
   return status === 429 || notTheToken.test(error) ? 'later' : 'doubt'
 }
 
@@ -288,7 +308,11 @@ export function successorOf(
     presented: credential.fingerprint!,
     presentedEpoch: credential.epoch,
     epoch,
-    tokens: { ...tokens, refreshToken: next },
+    tokens: {
+      ...tokens,
+      refreshToken: next,
+      ...(Object.keys(credential.given).length > 0 && { given: credential.given }),
+    },
     rotated: next?.reveal() !== credential.refreshToken?.reveal(),
     facts,
   }

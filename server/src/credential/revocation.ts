@@ -128,6 +128,8 @@ async function attempt(deps: Working, job: Job): Promise<Step> {
     ...(job.accessToken ? [[job.accessToken, 'access_token'] as [Secret, TokenHint]] : []),
   ]
 
+  if (tokens.length === 0) return { kind: 'end', result: 'not_offered', verified: false }
+
   const said: Revoked[] = []
   for (const [token, hint] of tokens) {
     if (deps.draining()) return { kind: 'again', result: job.result, waitMs: 0, reason: 'this server is stopping' }

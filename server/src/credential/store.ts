@@ -6,6 +6,8 @@ import { Secret } from '../lib/secret.ts'
 import type { ConnectionConfig } from '../provider/endpoint.ts'
 import type { Clock, Db, Vault } from '../seams.ts'
 import type { SealedColumn } from '../vault/rotate.ts'
+import type { Given, KindName } from './kinds/kind.ts'
+import { kindNamed } from './kinds/kinds.ts'
 import type { TokenSet } from './kinds/oauth2-code.ts'
 import { margin, type Timing } from './timing.ts'
 
@@ -14,10 +16,13 @@ export interface Credential {
   id: string
   environmentId: number
   integrationId: number
+  kind: KindName
   config: ConnectionConfig
   accessToken: Secret
   refreshToken: Secret | undefined
   tokenType: string
+  /** What its owner gave; empty for a sign-in. */
+  given: Given
   /** The provider's whole token response. */
   raw: Record<string, unknown>
   /** Counts token installations and nothing else. */
@@ -34,7 +39,7 @@ export interface Credential {
   rotates: boolean | undefined
   /** Counts sign-ins: an answer of an earlier one is not a successor. */
   grantNumber: number
-  /** Keyed hash of the refresh token. */
+  /** Keyed hash of what the next renewal presents; undefined when there is none. */
   fingerprint: Buffer | undefined
   /** Its refresh token is known to be used up and nobody has the successor. */
   spent: boolean
@@ -61,6 +66,7 @@ interface Row {
   id: string
   environment_id: number
   integration_id: number
+  kind: KindName
   config: ConnectionConfig
   sealed: Buffer
   token_version: number
@@ -99,6 +105,7 @@ interface Sealed {
   access_token: string
   refresh_token?: string
   token_type: string
+  given?: Given
   raw: Record<string, unknown>
 }
 
@@ -120,6 +127,7 @@ const sealTokens = (
     access_token: tokens.accessToken.reveal(),
     ...(refreshToken && { refresh_token: refreshToken.reveal() }),
     token_type: tokens.tokenType,
+    ...(tokens.given && { given: tokens.given }),
     raw: tokens.raw,
   }
   return vault.withKeys(() => vault.seal(JSON.stringify(sealed), place(environmentId, id)))
@@ -127,6 +135,21 @@ const sealTokens = (
 
 export const fingerprint = (keyedHash: KeyedHash, refreshToken: Secret | undefined): Buffer | null =>
   refreshToken ? keyedHash(`refresh token ${refreshToken.reveal()}`) : null
+
+/**
+ * Of what the next renewal presents. A refresh token may be known on another row; what an owner gave is this row's alone, because two
+ * accounts may be reached with the same client.
+ */
+export const fingerprintOf = (
+  keyedHash: KeyedHash,
+  id: string,
+  { kind = 'oauth2-code', tokens }: Presented,
+): Buffer | null =>
+  kindNamed(kind).renewsFrom === 'given'
+    ? keyedHash(`given ${id} ${JSON.stringify(tokens.given)}`)
+    : fingerprint(keyedHash, tokens.refreshToken)
+
+type Presented = Pick<NewCredential, 'kind' | 'tokens'>
 
 /** The row was written by `sealTokens` alone and its seal is authenticated, so its shape is known. */
 export const openSealed = async (vault: Vault, row: Pick<Row, 'id' | 'environment_id' | 'sealed'>): Promise<Sealed> =>
@@ -139,10 +162,12 @@ async function fromRow({ vault, clock, timing }: StoreDeps, row: Row): Promise<C
     id: row.id,
     environmentId: row.environment_id,
     integrationId: row.integration_id,
+    kind: row.kind,
     config: row.config,
     accessToken: new Secret(tokens.access_token),
     refreshToken: tokens.refresh_token === undefined ? undefined : new Secret(tokens.refresh_token),
     tokenType: tokens.token_type,
+    given: tokens.given ?? {},
     raw: tokens.raw,
     tokenVersion: row.token_version,
     aliveUntil,
@@ -193,6 +218,8 @@ export async function readEpoch(db: Db): Promise<string> {
 export interface NewCredential {
   environmentId: number
   integrationId: number
+  /** By sign-in, unless said. */
+  kind?: KindName
   tokens: TokenSet
   config: ConnectionConfig
   /** Whose it is, as the provider tells it; null where it does not. */
@@ -209,15 +236,25 @@ export interface NewCredential {
  */
 export async function addCredential(deps: StoreDeps, added: NewCredential): Promise<string> {
   const { db, vault, keyedHash } = deps
-  const { environmentId, integrationId, tokens, config, account = null, scopesRequested, scopesGranted, epoch } = added
-  const print = fingerprint(keyedHash, tokens.refreshToken)
+  const {
+    environmentId,
+    integrationId,
+    kind = 'oauth2-code',
+    tokens,
+    config,
+    account = null,
+    scopesRequested,
+    scopesGranted,
+    epoch,
+  } = added
   for (;;) {
     const id = newId()
+    const print = fingerprintOf(keyedHash, id, added)
     const sealed = await sealTokens(vault, environmentId, id, tokens, tokens.refreshToken)
     const fresh = await db.query(sql`
       insert into credential (id, environment_id, integration_id, kind, config, account, scopes_requested, scopes_granted, token_fp, sealed,
         obtained_at, expires_at, db_epoch)
-      values (${id}, ${environmentId}, ${integrationId}, 'oauth2-code', ${JSON.stringify(config)}::jsonb, ${account}, ${scopesRequested},
+      values (${id}, ${environmentId}, ${integrationId}, ${kind}, ${JSON.stringify(config)}::jsonb, ${account}, ${scopesRequested},
         ${scopesGranted}, ${print}, ${sealed}, clock_timestamp(),
         clock_timestamp() + ${tokens.lifeMs ?? null}::float8 * interval '1 millisecond', ${epoch})
       on conflict (integration_id, token_fp) where gone_at is null and token_fp is not null do nothing
@@ -261,7 +298,7 @@ export async function holderOfSuccessor(
 export async function replaceGrant(deps: StoreDeps, id: string, added: NewCredential): Promise<void> {
   const { db, vault, keyedHash } = deps
   const { environmentId, tokens, config, account = null, scopesRequested, scopesGranted, epoch } = added
-  const print = fingerprint(keyedHash, tokens.refreshToken)
+  const print = fingerprintOf(keyedHash, id, added)
   const sealed = await sealTokens(vault, environmentId, id, tokens, tokens.refreshToken)
   await db.query(sql`
     with before as (select integration_id, id, token_fp from credential where id = ${id}),
@@ -335,6 +372,19 @@ export async function countGrants(db: Db, integrationId: number, account: string
     where k.account = ${account} and k.gone_at is null and k.health <> 'needs_reauth'
       and i.environment_id = this.environment_id and i.provider = this.provider and i.client_id is not distinct from this.client_id`)
   return row!.live
+}
+
+/** Grants that are not simply active. Reads an index that holds nothing else. */
+export const countUnwell = (db: Db): Promise<{ state: string; grants: number }[]> =>
+  db.query(sql`
+    select case when paused then 'paused' else health end as state, count(*)::int as grants from credential
+    where (paused or health <> 'active') and gone_at is null group by 1 order by 1`)
+
+export async function countInDoubt(db: Db): Promise<number> {
+  const [row] = await db.query<{ grants: number }>(
+    sql`select count(*)::int as grants from credential where intent_claim is not null and gone_at is null and not paused`,
+  )
+  return row!.grants
 }
 
 const keptDays = 90
@@ -496,7 +546,7 @@ export function createCredentialStore(deps: StoreDeps): CredentialStore {
 
     async install(successor, { idleLimitMs } = {}) {
       const { credentialId, environmentId, grantNumber, tokenVersion, presented, tokens, rotated, facts } = successor
-      const print = fingerprint(keyedHash, tokens.refreshToken)
+      const print = fingerprint(keyedHash, tokens.refreshToken) ?? (tokens.given ? presented : null)
       const sealed = await sealTokens(vault, environmentId, credentialId, tokens, tokens.refreshToken)
       const installed = await run(sql`
         with installed as (
@@ -623,6 +673,10 @@ export function createCredentialStore(deps: StoreDeps): CredentialStore {
     },
   }
 }
+
+/** A refresh token that somebody else may have presented: asked about before it is presented here. */
+export const markSuspect = (db: Db, id: string): Promise<object[]> =>
+  db.query(sql`update credential set suspect = true where id = ${id} and grant_number = 1 and token_version = 1`)
 
 /** What people decide: `paused` is a column of its own, so that no save, verdict or reconnect undoes it. Every cache hears of it. */
 export const setPaused = (db: Db, ids: string[], paused: boolean): Promise<object[]> =>

@@ -43,6 +43,8 @@ export interface OpenDb {
   listen(channel: string, listener: Listener): Promise<() => Promise<void>>
   /** Throws `database_unavailable` unless a statement runs now. */
   ping(): Promise<void>
+  /** Connections there are, those of them with nothing to do, and the statements that wait for one. */
+  load(): { open: number; idle: number; waiting: number }
   /** Waits for the statements and transactions under way. */
   close(): Promise<void>
 }
@@ -79,6 +81,7 @@ export async function openDb(options: OpenOptions): Promise<OpenDb> {
     },
     listen: listening.listen,
     ping,
+    load: () => ({ open: pool.totalCount, idle: pool.idleCount, waiting: pool.waitingCount }),
     async close() {
       closed ??= Promise.all([listening.close(), pool.end()])
       await closed

@@ -6,6 +6,7 @@ import { type ErrorEnvelope, errors, unstorable } from '@fairlead/contract'
 import { OpenAPIHono } from '@hono/zod-openapi'
 import type { Context, MiddlewareHandler } from 'hono'
 import { bodyLimit } from 'hono/body-limit'
+import { cors } from 'hono/cors'
 import { HTTPException } from 'hono/http-exception'
 import type { ContentfulStatusCode } from 'hono/utils/http-status'
 import type { ZodError } from 'zod'
@@ -62,6 +63,7 @@ export const envelope = (failure: Failure): ErrorEnvelope => ({
     message: failure.message,
     ...(failure.issues && { errors: failure.issues }),
     ...(failure.payload !== undefined && { payload: failure.payload }),
+    ...(failure.explained && { cause: failure.explained }),
   },
 })
 
@@ -104,6 +106,42 @@ export const onError =
 export const onNotFound = (): never => {
   throw new Failure('not_found')
 }
+
+/**
+ * Any page may ask: who may is decided by the token it sends, and no cookie goes along (https://fetch.spec.whatwg.org/#cors-protocol).
+ * The wire contract's headers; `Fairlead-Error` and `Retry-After` are ours.
+ */
+export const openToPages: MiddlewareHandler = cors({
+  origin: '*',
+  maxAge: 600,
+  allowMethods: ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'],
+  allowHeaders: [
+    'Authorization',
+    'Content-Type',
+    'Accept',
+    'Origin',
+    'X-Requested-With',
+    'Nango-Activity-Log-Id',
+    'Nango-Is-Dry-Run',
+    'Nango-Is-Sync',
+    'Provider-Config-Key',
+    'Connection-Id',
+    'Sentry-Trace',
+    'Baggage',
+  ],
+  exposeHeaders: [
+    'Authorization',
+    'Etag',
+    'Content-Type',
+    'Content-Length',
+    'X-Nango-Signature',
+    'X-RateLimit-Limit',
+    'X-RateLimit-Remaining',
+    'X-RateLimit-Reset',
+    'Retry-After',
+    errorHeader,
+  ],
+})
 
 /** RFC 9112 §6.3: without either header there is none. */
 const hasBody = (c: Context): boolean =>

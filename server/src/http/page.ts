@@ -1,4 +1,5 @@
 /** What every page of ours carries: a strict policy, one nonce, and text that is only ever text. */
+import { readFileSync } from 'node:fs'
 import { randomToken } from '../lib/id.ts'
 
 const escapes: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' }
@@ -36,36 +37,43 @@ export interface Page {
   formAction?: string
 }
 
-/** Tokens of the one visual language, both themes. The faces of later versions refer to the same names. */
-const style = `
-:root{color-scheme:light dark;--ground:#f6f8f9;--card:#fff;--ink:#14212b;--soft:#52636f;--line:#d5dde2;--accent:#0b6b75;--on-accent:#fff;--good:#0d6b3f;--bad:#a3271f;--code:#eef2f4}
-@media(prefers-color-scheme:dark){:root{--ground:#0f171c;--card:#172229;--ink:#e8eef1;--soft:#9fb0ba;--line:#2c3b44;--accent:#56c2cc;--on-accent:#06262a;--good:#5fd39b;--bad:#ff9a90;--code:#0f181d}}
+/** The one visual language: the tokens every face refers to, and what these pages make of them. */
+const tokens = readFileSync(new URL('../../../theme/tokens.css', import.meta.url), 'utf8').replace(
+  /\/\*.*?\*\/|\n\s*/gs,
+  '',
+)
+const style = `${tokens}
 *{box-sizing:border-box}
-body{margin:0;background:var(--ground);color:var(--ink);font:16px/24px system-ui,sans-serif;font-variant-numeric:tabular-nums}
-main{max-width:480px;margin:10vh auto;padding:32px;background:var(--card);border:1px solid var(--line);border-radius:14px}
-main.wide{max-width:960px;margin:32px auto}
-main.wide section{overflow-x:auto}main.wide button{width:auto;padding-inline:32px}
-main.doc{max-width:760px;margin:32px auto;padding:32px 48px}
-@media(max-width:560px){main,main.wide,main.doc{margin:0;border:0;border-radius:0;min-height:100vh;padding:24px}}
-h1{font-size:20px;line-height:28px;margin:0 0 8px}
-main.doc h1{font-size:28px;line-height:36px;margin-bottom:16px}
-h2{font-size:16px;line-height:24px;margin:32px 0 8px}
-main.doc h2{font-size:20px;line-height:28px}
-p{margin:0 0 16px}.soft{color:var(--soft);font-size:14px;line-height:22px}
-a{color:var(--accent)}
-.mark{display:inline-flex;align-items:center;gap:8px;font-size:14px;line-height:22px;font-weight:600;margin-bottom:16px}
-.good{color:var(--good)}.bad{color:var(--bad)}
-.button,button{display:block;width:100%;padding:12px 16px;margin:8px 0;border:1px solid transparent;border-radius:6px;background:var(--accent);color:var(--on-accent);font:inherit;font-weight:600;text-align:center;text-decoration:none;cursor:pointer}
-.button.quiet,button.quiet{background:none;color:var(--accent);border-color:var(--line)}
-:focus-visible{outline:2px solid var(--accent);outline-offset:2px}
-code,pre,.mono{font-family:ui-monospace,monospace;font-size:.9em}
-code{background:var(--code);padding:1px 4px;border-radius:4px;overflow-wrap:anywhere}
-pre{background:var(--code);padding:16px;border-radius:10px;overflow:auto;line-height:20px;font-size:13px}pre code{padding:0;background:none}
-table{width:100%;margin-bottom:16px;border-collapse:collapse;font-size:13px;line-height:20px}th,td{text-align:left;padding:8px;border-bottom:1px solid var(--line);vertical-align:top}th{color:var(--soft);font-weight:600}
-label{display:block;font-size:14px;line-height:22px;margin-bottom:4px}
-form+form{margin-top:24px;padding-top:24px;border-top:1px solid var(--line)}
-input{width:100%;padding:10px 12px;border:1px solid var(--line);border-radius:6px;background:var(--ground);color:var(--ink);font:inherit}
-ul{padding-left:20px}`
+body{margin:0;background:var(--ground);color:var(--ink);font:var(--type-connect);font-variant-numeric:tabular-nums;-webkit-text-size-adjust:100%}
+main{max-width:480px;margin:10vh auto;padding:var(--space-6);background:var(--card);border:1px solid var(--line);border-radius:var(--radius-sheet);box-shadow:var(--shadow)}
+main.wide{max-width:960px;margin:var(--space-6) auto}
+main.wide section{overflow-x:auto}main.wide button{width:auto;padding-inline:var(--space-6)}
+main.doc{max-width:780px;margin:var(--space-6) auto;padding:var(--space-6) var(--space-7) var(--space-7)}
+h1{font:var(--type-title);margin:0 0 var(--space-2);text-wrap:balance}
+main.doc h1{font:var(--type-display);letter-spacing:-.01em;margin-bottom:var(--space-4)}
+h2{font:600 16px/24px var(--font);margin:var(--space-6) 0 var(--space-2)}
+main.doc h2{font:var(--type-title);margin-top:var(--space-7);padding-top:var(--space-5);border-top:1px solid var(--line)}
+main.doc h3{font:600 16px/24px var(--font);margin:var(--space-6) 0 var(--space-2)}
+p{margin:0 0 var(--space-4)}.soft{color:var(--soft);font:var(--type-body)}
+a{color:var(--accent);text-underline-offset:2px}
+.mark{display:inline-flex;align-items:center;gap:var(--space-2);font:600 13px/20px var(--font);margin-bottom:var(--space-4);padding:2px 12px 2px 8px;border-radius:999px}
+.good{color:var(--active)}.bad{color:var(--attention)}
+.mark.good{background:var(--active-wash)}.mark.bad{background:var(--attention-wash)}
+.button,button{display:block;width:100%;padding:11px var(--space-4);margin:var(--space-2) 0;border:1px solid transparent;border-radius:var(--radius-control);background:var(--accent);color:var(--on-accent);font:600 16px/24px var(--font);text-align:center;text-decoration:none;cursor:pointer;transition:background var(--quick)}
+.button:hover,button:hover{background:var(--accent-strong)}
+.button.quiet,button.quiet{background:none;color:var(--ink);border-color:var(--edge)}
+.button.quiet:hover,button.quiet:hover{background:var(--sunken)}
+:focus-visible{outline:var(--focus);outline-offset:2px}
+code,pre,.mono{font-family:var(--mono);font-size:.9em}
+code{background:var(--sunken);padding:1px 5px;border-radius:4px;overflow-wrap:anywhere}
+pre{background:var(--sunken);padding:var(--space-4);border-radius:var(--radius-card);overflow:auto;font-size:13px;line-height:20px}pre code{padding:0;background:none}
+h1,h2,h3,li,td{overflow-wrap:anywhere}
+table{width:100%;margin-bottom:var(--space-4);border-collapse:collapse;font:var(--type-table)}th,td{text-align:start;padding:var(--space-2);border-bottom:1px solid var(--line);vertical-align:top}th{color:var(--soft);font-weight:600}
+label{display:block;font:var(--type-body);margin-bottom:var(--space-1)}
+form+form{margin-top:var(--space-5);padding-top:var(--space-5);border-top:1px solid var(--line)}
+input{width:100%;padding:10px 12px;border:1px solid var(--edge);border-radius:var(--radius-control);background:var(--card);color:var(--ink);font:inherit}
+ul,ol{padding-inline-start:20px}li{margin-bottom:var(--space-1)}
+@media(max-width:560px){main,main.wide,main.doc{margin:0;border:0;border-radius:0;box-shadow:none;min-height:100vh;padding:var(--space-5)}}`
 
 /** In the page, because a browser asks for /favicon.ico of a page that names none. A line through a ring: what a fairlead is. */
 const icon = `data:image/svg+xml,${encodeURIComponent(

@@ -9,6 +9,13 @@ export interface Listening {
   stop(graceMs: number, lingerMs: number): Promise<void>
 }
 
+/** Who takes connections over. A request for an upgrade that is not for it is answered as the request it also is. */
+export interface Upgrades {
+  isFor(req: IncomingMessage): boolean
+  take(req: IncomingMessage, socket: Duplex, head: Buffer): void
+  close(): void
+}
+
 /**
  * Connections the kernel keeps for us while we are busy; the system's own ceiling (net.core.somaxconn, 4096) may be lower. With Node's 511
  * a burst of 10,000 callers had some of them wait 17 s for a place, because a SYN that finds none is sent again after 1, 3, 7 and 15 s.
@@ -25,14 +32,26 @@ const quietMs = 1_000
 export function listen(
   handler: (req: IncomingMessage, res: ServerResponse) => void,
   { host, port }: { host: string; port: number },
+  upgrades: Upgrades,
 ): Promise<Listening> {
-  /** Answers under way, by connection; a set is made once for each. */
-  const answersOn = new WeakMap<Duplex, Set<ServerResponse>>()
+  /** Answers under way, by connection, in the order of their requests. */
+  const answersOn = new WeakMap<Duplex, ServerResponse[]>()
   let underWay = 0
   /** Connections that are done but for a body nobody wants: some callers never finish sending one once they have their answer. */
   const unfinished = new Set<Duplex>()
   let stopping = false
   let lastRequest = Number.NEGATIVE_INFINITY
+  /** One function for all answers: a closure for each cost a microsecond. */
+  function over(this: ServerResponse): void {
+    underWay--
+    const { req } = this
+    const { socket } = req
+    const answers = answersOn.get(socket)!
+    answers.splice(answers.indexOf(this), 1)
+    if (req.complete || socket.destroyed) return
+    unfinished.add(socket)
+    req.once('close', () => unfinished.delete(socket))
+  }
   const server = createServer(
     {
       headersTimeout: 10_000,
@@ -41,27 +60,18 @@ export function listen(
       maxHeaderSize: 32 * 1024,
       // Said aloud so that --insecure-http-parser in NODE_OPTIONS changes nothing: two readings of one request are a smuggled one.
       insecureHTTPParser: false,
+      shouldUpgradeCallback: req => !stopping && !isAmbiguous(req) && upgrades.isFor(req),
     },
     (req, res) => {
       const { socket } = req
       // What came behind a request that could be read in two ways is nobody's request.
       if (!socket.writable) return
       if (isAmbiguous(req)) return refuse(socket)
-      let answers = answersOn.get(socket)
-      if (!answers) {
-        answers = new Set()
-        answersOn.set(socket, answers)
-      }
-      answers.add(res)
+      const answers = answersOn.get(socket)
+      if (answers) answers.push(res)
+      else answersOn.set(socket, [res])
       underWay++
-      res.on('close', () => {
-        answers.delete(res)
-        underWay--
-        if (!req.complete && !socket.destroyed) {
-          unfinished.add(socket)
-          req.once('close', () => unfinished.delete(socket))
-        }
-      })
+      res.on('close', over)
       lastRequest = performance.now()
       if (stopping) res.shouldKeepAlive = false
       handler(req, res)
@@ -70,11 +80,12 @@ export function listen(
   /** Answers the request that cannot be read, and nothing after it on its connection. */
   const refuse = (socket: Duplex, code?: string): void => {
     // Only that request may be answered so: not one before it that is still being served.
-    const misplaced = [...(answersOn.get(socket) ?? [])].some(res => res.headersSent || res.req.complete)
+    const misplaced = answersOn.get(socket)?.some(res => res.headersSent || res.req.complete)
     if (!socket.writable || misplaced) return void socket.destroy()
     socket.end(unreadable(code), () => socket.destroy())
   }
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => refuse(socket, error.code))
+  server.on('upgrade', (req, socket, head) => upgrades.take(req, socket, head))
   // RFC 9110 §10.1.1: an expectation nobody knows may be ignored. Node would answer 417 by itself, without the mark of our errors.
   server.on('checkExpectation', (req, res) => server.emit('request', req, res))
 
@@ -88,6 +99,7 @@ export function listen(
     const until = performance.now() + Math.min(lingerMs, graceMs)
     const busy = () => underWay > 0 || performance.now() - lastRequest < quietMs
     while (busy() && performance.now() < until) await new Promise(resolve => setTimeout(resolve, 50))
+    upgrades.close()
     // A connection whose call was told "keep-alive" before the stop becomes idle only when that call ends.
     const sweep = setInterval(() => {
       server.closeIdleConnections()

@@ -35,6 +35,14 @@ export async function schemaRevision(db: Db): Promise<number | undefined> {
   return row!.revision
 }
 
+/** For how many seconds the job that has been due longest has been so. */
+export async function readLag(db: Db): Promise<number> {
+  const [row] = await db.query<{ lag: number | null }>(sql`
+    select extract(epoch from clock_timestamp() - min(run_at))::float8 as lag from graphile_worker.jobs
+    where locked_at is null and attempts < max_attempts`)
+  return Math.max(0, row!.lag ?? 0)
+}
+
 /** This worker lives. */
 export const beat = (db: Db, worker: string): Promise<object[]> =>
   db.query(sql`

@@ -6,7 +6,7 @@ export const newId = (): string => randomUUID()
 /** `bits` random bits as base64url, for states, verifiers and cookies. */
 export const randomToken = (bits: number): string => randomBytes(bits / 8).toString('base64url')
 
-export const sha256 = (text: string): Buffer => hash('sha256', text, 'buffer')
+export const sha256 = (data: string | Buffer): Buffer => hash('sha256', data, 'buffer')
 
 /** Compares without telling how much of it matched. Unequal lengths are simply unequal. */
 export const sameBytes = (a: Buffer, b: Buffer): boolean => a.length === b.length && timingSafeEqual(a, b)

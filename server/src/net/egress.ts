@@ -6,15 +6,13 @@
  * Never here: following redirects (the answer is the caller's to judge), retrying (a refresh token is single-use), and
  * HTTP_PROXY or NO_PROXY from the environment (an Agent with its own connector does not read them).
  */
-import { subscribe } from 'node:diagnostics_channel'
 import { createRequire } from 'node:module'
-import type { Socket } from 'node:net'
 import type { Agent as AgentClass } from 'undici'
 import { EgressError } from '../errors.ts'
 import type { Egress, EgressPhase } from '../seams.ts'
+import { watchAnswers } from './answers.ts'
 import { type DialOptions, dialer } from './dial.ts'
 import { exchange, maxHeaderBytes } from './exchange.ts'
-import { awaitAnswer, disguiseContinue } from './interim.ts'
 import { checkUrl } from './policy.ts'
 
 // The Agent alone loads in 27–39 ms, undici's index in 73–112 ms (Node 26, three runs each). The package has no export
@@ -40,11 +38,7 @@ export function createEgress(options: DialOptions): Egress {
         // undici's `servername` follows the Host header; ours follows the origin, so a header cannot choose the certificate.
         dial(new URL(`${protocol}//${host ?? hostname}`)).then(
           ({ socket }) => {
-            // First of its listeners: what follows may pass the error on as it is.
-            socket.prependListener('error', (error: BrokenError) => {
-              error.unansweredInReuse = (readBefore.get(socket) ?? 0) > 0 && readBefore.get(socket) === socket.bytesRead
-            })
-            disguiseContinue(socket)
+            watchAnswers(socket)
             callback(null, socket)
           },
           (error: Error) => callback(error, null),
@@ -79,24 +73,6 @@ export function createEgress(options: DialOptions): Egress {
     },
   }
 }
-
-interface BrokenError extends NodeJS.ErrnoException {
-  unansweredInReuse?: boolean
-}
-
-/** What had been read from a connection when its latest request was written. Undici tells the socket nowhere else. */
-const readBefore = new WeakMap<Socket, number>()
-subscribe('undici:client:sendHeaders', message => {
-  const { socket } = message as { socket: Socket }
-  readBefore.set(socket, socket.bytesRead)
-  awaitAnswer(socket)
-})
-
-/**
- * Whether a connection that had served before broke without a byte of an answer: most likely its other end closed it while it idled, and
- * nothing was processed.
- */
-export const brokeInReuse = (error: unknown): boolean => (error as BrokenError | undefined)?.unansweredInReuse === true
 
 /** Idempotent methods (RFC 9110 §9.2.2). */
 const mayRepeat = /^(?:GET|HEAD|OPTIONS|PUT|DELETE)$/

@@ -33,3 +33,7 @@ export async function exitsOf(proxies: readonly EgressProxy[]): Promise<Exits> {
     ),
   }
 }
+
+export const addressesOf = ({ own, proxies }: Exits): string[] => [
+  ...new Set([...own, ...proxies.flatMap(({ addresses }) => addresses)]),
+]

@@ -18,8 +18,12 @@ export const configValues = (config: ConnectionConfig): Values =>
  * The URL a template means for this account; undefined when a fact it needs is missing. Throws `host_not_allowed` when it leads
  * to a host the provider's definition does not name: a credential is never sent elsewhere.
  */
-export function endpoint(provider: Provider, source: string, config: ConnectionConfig): URL | undefined {
-  const url = expandUrl(source, configValues(config))
+export const endpoint = (provider: Provider, source: string, config: ConnectionConfig): URL | undefined =>
+  endpointFrom(provider, source, configValues(config))
+
+/** `endpoint`, of templates that may read more than the account's facts. */
+export function endpointFrom(provider: Provider, source: string, values: Values): URL | undefined {
+  const url = expandUrl(source, values)
   if (url && !hostAllowed(provider, url.hostname))
     throw new Failure('host_not_allowed', { cause: `${provider.name}: ${url.hostname} is not an allowed host` })
   return url

@@ -1,4 +1,4 @@
-import { getProvider, listProviders } from '@fairlead/contract'
+import { getAppProject, getProvider, listProviders } from '@fairlead/contract'
 import { Failure } from '../errors.ts'
 import { api, type Guard } from '../http/api.ts'
 import { type Catalogue, providerView } from './catalogue.ts'
@@ -25,6 +25,32 @@ export function providerRoutes({ catalogue, guard, url }: Deps) {
     return c.json({ data: providerView(provider, url) }, 200)
   })
 
+  app.openapi(guard(getAppProject), c => {
+    const provider = catalogue.get(c.req.valid('param').provider)
+    const make = provider && catalogue.hooks(provider).appProject
+    if (!make) throw new Failure('not_found', { message: 'This provider has no app project.' })
+    const { name, contact, scopes, headless, policies, refresh_ips } = c.req.valid('query')
+    const made = make({
+      name,
+      contact,
+      callback: `${url}/oauth/callback`,
+      scopes: scopes === undefined ? (provider.default_scopes ?? []) : listed(scopes),
+      headless: headless ?? false,
+      policies: policies ?? false,
+      refreshIps: listed(refresh_ips ?? ''),
+    })
+    if ('faults' in made)
+      throw new Failure('invalid_query_params', {
+        message: made.faults.join(' '),
+        issues: made.faults.map(message => ({ code: 'custom', message, path: [] })),
+      })
+    // The name has passed as one of letters, digits and underscores.
+    return c.body(new Uint8Array(made.archive), 200, {
+      'Content-Type': 'application/zip',
+      'Content-Disposition': `attachment; filename="${name}.zip"`,
+    })
+  })
+
   app.get('/images/template-logos/:file', c => {
     const provider = catalogue.get(c.req.param('file').replace(/\.svg$/, ''))
     if (!provider) throw new Failure('not_found')
@@ -38,3 +64,5 @@ export function providerRoutes({ catalogue, guard, url }: Deps) {
 
   return app
 }
+
+const listed = (text: string): string[] => text.split(',').filter(Boolean)

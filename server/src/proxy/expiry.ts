@@ -10,7 +10,7 @@ const rulesOf = ({ provider }: Live): ExpiredToken[] => provider.expired_token ?
 
 /** By its status alone: whether the answer is worth holding back to be read. */
 export const mayMeanExpired = (live: Live, status: number): boolean =>
-  status >= 400 && rulesOf(live).some(rule => rule.status === status)
+  status >= 300 && rulesOf(live).some(rule => rule.status === status)
 
 export function meansExpired(live: Live, held: Held): boolean {
   const text = textOf(held)

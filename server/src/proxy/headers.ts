@@ -1,8 +1,8 @@
 /** Which headers cross the proxy, each way. Pairs in, pairs out: order and repetition survive. */
 import type { Live } from '../connection/live.ts'
+import type { Signed } from '../credential/kinds/kind.ts'
+import { presented } from '../credential/present.ts'
 import { Failure } from '../errors.ts'
-import { configValues } from '../provider/endpoint.ts'
-import { expand } from '../provider/template.ts'
 
 /** RFC 9110 §7.6.1, with the historical ones. They speak of one hop and are made anew on the next. */
 const hopByHop = [
@@ -55,23 +55,27 @@ const notUpstreamPrefixes = ['x-forwarded-', 'sec-', 'fairlead-']
 const forcing = /^(?:nango-proxy-|fairlead-proxy-)(?=.)/i
 
 /** Headers that must be single, or two servers along the way may each obey another one (request smuggling). */
-const single = new Set(['host', 'content-length', 'authorization', 'x-api-key', 'provider-config-key', 'connection-id'])
+const single = ['host', 'content-length', 'authorization', 'x-api-key', 'provider-config-key', 'connection-id']
 
-/** Throws `proxy_header_conflict` when a header that must be single was sent twice. */
-export function refuseConflicts(raw: readonly string[]): void {
-  let seen = ''
+/** The traits of each name of `raw`. Throws `proxy_header_conflict` when a header that must be single was sent twice. */
+export function namesOf(raw: readonly string[]): Traits[] {
+  const names: Traits[] = []
+  let seen = 0
   for (let i = 0; i < raw.length; i += 2) {
-    const { lower } = traitsOf(raw[i]!)
-    if (!single.has(lower)) continue
-    if (seen.includes(`${lower};`))
+    const traits = traitsOf(raw[i]!)
+    if ((seen & traits.single) !== 0)
       throw new Failure('proxy_header_conflict', { message: `${raw[i]} was sent more than once.` })
-    seen += `${lower};`
+    seen |= traits.single
+    names.push(traits)
   }
+  return names
 }
 
 /** What a request header's name alone decides. */
-interface Traits {
+export interface Traits {
   lower: string
+  /** A bit of its own when it must be single, else 0. */
+  single: number
   /** `X_Api_Key` and `X-Api-Key` are one variable to a CGI-like server (oauth2-proxy CVE-2025-64484), so they are one name here. */
   plain: string
   goesUp: boolean
@@ -95,7 +99,15 @@ function traitsOf(name: string): Traits {
     !notUpstreamPrefixes.some(prefix => plain.startsWith(prefix)) &&
     !forcing.test(plainName(name.replace(forcing, ''))) &&
     !(plain === 'content-length' && (forced || twin))
-  const traits = { lower: name.toLowerCase(), plain, goesUp, upstream, forced }
+  const lower = name.toLowerCase()
+  const traits = {
+    lower,
+    single: single.includes(lower) ? 1 << single.indexOf(lower) : 0,
+    plain,
+    goesUp,
+    upstream,
+    forced,
+  }
   // The names are the caller's to choose: the memory is bounded.
   if (known.size >= 1_000) known.clear()
   known.set(name, traits)
@@ -111,23 +123,26 @@ const plainName = (name: string): string => name.toLowerCase().replaceAll('_', '
 export function upstreamHeaders(
   live: Live,
   raw: readonly string[],
+  names: readonly Traits[],
   connection: string | undefined,
   key: string,
+  call: () => Signed,
 ): string[] {
   const dropped = namedByConnection(connection)
   const sent: string[] = []
   const forced: string[] = []
   for (let i = 0; i < raw.length; i += 2) {
     const value = raw[i + 1]!
-    const name = traitsOf(raw[i]!)
+    const name = names[i / 2]!
     // A caller's `Connection: authorization` takes nothing from us: only its own headers are dropped by it.
     if (!name.goesUp || dropped?.has(name.lower) || value.includes(key)) continue
     if (name.forced) forced.push(name.upstream, value)
     else sent.push(name.upstream, value)
   }
-  const set = without(setByProvider(live), forced)
-  const token = live.credential.accessToken.reveal()
-  return [...without(without(sent, set), forced), ...set, ...forced, 'authorization', `Bearer ${token}`]
+  const { plain, named, authorization } = presented(live.holder, live.credential, call)
+  const set = without(plain, forced)
+  const theirs = without([...without(without(sent, set), forced), ...set, ...forced], named)
+  return authorization === undefined ? [...theirs, ...named] : [...theirs, ...named, 'authorization', authorization]
 }
 
 /** Headers about a body that is not the caller's any more; its length is counted anew by who sends it. */
@@ -141,18 +156,8 @@ export function describing(pairs: string[], body: Buffer | null): string[] {
   return body && !isNamed ? [...left, 'content-type', 'application/json'] : left
 }
 
-function setByProvider({ provider, credential }: Live): string[] {
-  const headers = provider.proxy?.headers
-  if (!headers) return []
-  const values = configValues(credential.config)
-  return Object.entries(headers).flatMap(([name, source]) => {
-    const value = expand(source, values)
-    return value === undefined ? [] : [name, value]
-  })
-}
-
 /** The pairs whose names are not among those of `replacing`. */
-function without(pairs: string[], replacing: readonly string[]): string[] {
+function without(pairs: readonly string[], replacing: readonly string[]): readonly string[] {
   if (replacing.length === 0) return pairs
   const names = new Set(replacing.filter((_, i) => i % 2 === 0).map(plainName))
   return pairs.filter((_, i) => !names.has(plainName(pairs[i - (i % 2)]!)))
@@ -197,7 +202,9 @@ export function withAddresses(headers: Received, rewrite: (address: string) => s
 
 /** The provider's end-to-end headers, and two of ours so that its HTML can never act as a page of this origin. */
 export function downstreamHeaders(headers: Received): string[] {
-  return [...endToEnd(headers), 'Content-Security-Policy', 'sandbox', 'X-Content-Type-Options', 'nosniff']
+  const pairs = endToEnd(headers)
+  pairs.push('Content-Security-Policy', 'sandbox', 'X-Content-Type-Options', 'nosniff')
+  return pairs
 }
 
 /** RFC 9110 §6.5.1: a trailer must not say what its sender could not have said in a header. */
@@ -210,8 +217,9 @@ function endToEnd(headers: Received): string[] {
   const { connection } = headers
   const dropped = namedByConnection(Array.isArray(connection) ? connection.join(',') : connection)
   const out: string[] = []
-  // undici gives the names in lower case.
-  for (const [name, value] of Object.entries(headers)) {
+  // undici gives the names in lower case, in an object of its own making.
+  for (const name in headers) {
+    const value = headers[name]
     if (value === undefined || notDownstream.has(name) || dropped?.has(name)) continue
     if (name.startsWith('access-control-')) continue
     if (Array.isArray(value)) for (const one of value) out.push(name, one)

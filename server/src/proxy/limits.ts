@@ -16,6 +16,8 @@ export interface Limits {
   /** Throws `rate_limited` while the provider wants no call, `rate_limit_reserved` when only `background` is refused. */
   check(live: Live, path: string, background: boolean): void
   learn(live: Live, path: string, status: number, headers: Headers): void
+  /** What an answer of the last hour said of the account's calls. */
+  usageOf(live: Live): Usage | undefined
 }
 
 /** What was learned may be wrong or about something narrower than we think: after this long it is tried again. */
@@ -50,6 +52,8 @@ export function createLimits(clock: Clock): Limits {
           headers: { 'Retry-After': '600' },
         })
     },
+
+    usageOf: live => usage.get(accountOf(live)),
 
     learn(live, path, status, headers) {
       const rule = live.provider.rate_limit

@@ -5,8 +5,8 @@
 import type { IncomingMessage } from 'node:http'
 import type { Call } from '../activity/activity.ts'
 import type { Live } from '../connection/live.ts'
+import { credentialValues } from '../credential/present.ts'
 import { Failure } from '../errors.ts'
-import { configValues } from '../provider/endpoint.ts'
 import { expand, type Values } from '../provider/template.ts'
 import { up } from './record.ts'
 
@@ -35,7 +35,7 @@ export async function bodyWithMembers(live: Live, req: IncomingMessage, recorded
     up(recorded, piece)
   }
   const body = Buffer.concat(pieces)
-  const members = resolved(live.provider.proxy!.body, configValues(live.credential.config)) as Record<string, unknown>
+  const members = resolved(live.provider.proxy!.body, credentialValues(live.credential)) as Record<string, unknown>
   return body.length === 0 ? Buffer.from(JSON.stringify(members)) : withMembers(body, members)
 }
 

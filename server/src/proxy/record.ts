@@ -1,16 +1,18 @@
 /** A call's record, from its arrival to its end. Every function here is on the path of every call: members are set, nothing is computed. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { KeyCaller } from '../account/caller.ts'
+import type { EnvironmentCaller } from '../account/caller.ts'
 import type { Activity, Call } from '../activity/activity.ts'
 import { keep, restart } from '../activity/bodies.ts'
 import type { Live } from '../connection/live.ts'
+import type { Credential } from '../credential/store.ts'
+import { Secret } from '../lib/secret.ts'
 import type { Held } from './forward.ts'
 import type { Target } from './target.ts'
 
-/** All members at once, so that every record has one shape. `apiKeyId` 0: nobody is known to have called. */
+/** All members at once, so that every record has one shape. `environmentId` 0: nobody is known to have called. */
 export const arrived = (req: IncomingMessage, now: number): Call => ({
   environmentId: 0,
-  apiKeyId: 0,
+  apiKeyId: null,
   integration: '',
   connection: '',
   method: req.method ?? '',
@@ -27,13 +29,14 @@ export const arrived = (req: IncomingMessage, now: number): Call => ({
   endedAt: now,
   retries: 0,
   refreshed: false,
+  repeatsToken: false,
   bodies: undefined,
 })
 
 /** Who calls, and what for. From here on the call is recorded, whatever becomes of it. */
 export function identified(
   call: Call,
-  { environment, keyId }: KeyCaller,
+  caller: EnvironmentCaller,
   {
     key,
     integrationKey,
@@ -41,8 +44,8 @@ export function identified(
     rest,
   }: { key: string; integrationKey: string; connectionId: string; rest: string },
 ): void {
-  call.environmentId = environment.id
-  call.apiKeyId = keyId
+  call.environmentId = caller.environment.id
+  call.apiKeyId = caller.kind === 'key' ? caller.keyId : null
   // A key in the wrong place names nothing, and is not to be kept.
   call.integration = integrationKey.includes(key) ? '' : integrationKey
   call.connection = connectionId.includes(key) ? '' : connectionId
@@ -59,11 +62,18 @@ export function capture(
 ): void {
   call.bodies = activity.keepBodies()
   if (!call.bodies) return
-  const { accessToken, refreshToken } = credential
-  call.bodies.secrets.push(key, accessToken, refreshToken, integration.clientSecret ?? undefined)
+  call.bodies.secrets.push(key, ...secretsOf(credential), integration.clientSecret ?? undefined)
   call.bodies.request.type = headers['content-type']
   call.bodies.request.encoding = headers['content-encoding']
 }
+
+/** Everything of a credential that a kept body must not show. */
+export const secretsOf = ({ accessToken, refreshToken, given }: Credential): (Secret | undefined)[] => [
+  accessToken,
+  refreshToken,
+  // A word of two letters would blank out half of every body.
+  ...Object.values(given).flatMap(value => (value.length > 3 ? [new Secret(value)] : [])),
+]
 
 /** A piece of the caller's body. */
 export function up(call: Call, piece: Buffer): void {

@@ -6,23 +6,24 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { Transform } from 'node:stream'
-import { bearerToken, type Callers, hasScope } from '../account/caller.ts'
+import { bearerToken, type Callers, requireScope } from '../account/caller.ts'
+import type { Asked } from '../account/operator/session.ts'
 import type { Activity, Call as Recorded } from '../activity/activity.ts'
-import type { Connections, Live } from '../connection/live.ts'
+import { type Connections, type Live, requireConfirmed } from '../connection/live.ts'
 import type { Credentials } from '../credential/fresh.ts'
 import type { Credential } from '../credential/store.ts'
 import { Failure } from '../errors.ts'
 import { asFailure, envelope, errorHeader } from '../http/api.ts'
 import type { Log } from '../lib/log.ts'
-import { brokeInReuse } from '../net/egress.ts'
+import { brokeInReuse } from '../net/answers.ts'
 import type { Clock, Egress } from '../seams.ts'
 import { mayMeanExpired, meansExpired } from './expiry.ts'
 import { type Ask, type Downstream, downstream, forward, type Held, sendHeld } from './forward.ts'
-import { describing, refuseConflicts, upstreamHeaders, withAddresses } from './headers.ts'
+import { describing, namesOf, type Traits, upstreamHeaders, withAddresses } from './headers.ts'
 import { createLanes, type Lane, type Lanes } from './lanes.ts'
-import { createLimits, type Limits } from './limits.ts'
+import type { Limits } from './limits.ts'
 import { bodyWithMembers, takesMembers } from './members.ts'
-import { arrived, begun, capture, ended, identified, sending, up } from './record.ts'
+import { arrived, begun, capture, ended, identified, secretsOf, sending, up } from './record.ts'
 import { type RetryRules, retryRules, waitBefore } from './retry.ts'
 import { mounted, redirected, type Target, targetOf } from './target.ts'
 
@@ -34,13 +35,13 @@ interface Given {
   activity: Activity
   clock: Clock
   log: Log
+  limits: Limits
   /** FAIRLEAD_URL. */
   url: string
 }
 
 interface Deps extends Given {
   lanes: Lanes
-  limits: Limits
 }
 
 /** Bodies up to this size are kept until the answer is in, so that a call whose token had ended can be sent again. */
@@ -52,7 +53,7 @@ const shortestKey = 32
 export const isProxied = (url: string): boolean => url.startsWith('/proxy/') || url.startsWith('/via/')
 
 export function createProxy(given: Given): (req: IncomingMessage, res: ServerResponse) => Promise<void> {
-  const deps = { ...given, lanes: createLanes(given.clock), limits: createLimits(given.clock) }
+  const deps = { ...given, lanes: createLanes(given.clock) }
   const renewedBlind = new Map<string, number>()
   return async (req, res) => {
     const call = arrived(req, deps.clock.now())
@@ -61,7 +62,12 @@ export function createProxy(given: Given): (req: IncomingMessage, res: ServerRes
     } catch (error) {
       if (!isGone(req, res)) refuse(res, asFailure(error, deps.log), call)
     } finally {
-      if (call.apiKeyId !== 0) deps.activity.record(ended(call, req, res, deps.clock.now()))
+      if (call.repeatsToken)
+        deps.log.warn(
+          { integration: call.integration, host: call.host },
+          'a provider repeated the access token it was sent',
+        )
+      if (call.environmentId !== 0) deps.activity.record(ended(call, req, res, deps.clock.now()))
       // An answer that came before the whole body: what is left is read and thrown away. Closing instead would reset the connection
       // under a caller that is still writing, and the answer would be lost with it (RFC 9112 §9.6).
       if (!req.complete) req.unpipe().resume()
@@ -95,15 +101,16 @@ async function proxied(
   res: ServerResponse,
   recorded: Recorded,
 ): Promise<void> {
-  refuseConflicts(req.rawHeaders)
+  const names = namesOf(req.rawHeaders)
   const method = req.method ?? 'GET'
   if (method === 'TRACE' || wantsUpgrade(req)) throw new Failure('proxy_method_refused')
-  const named = req.url!.startsWith('/proxy/') ? namedByHeaders(req) : namedByPath(req)
+  const named = req.url!.startsWith('/proxy/') ? namedByHeaders(req, deps.callers) : namedByPath(req)
 
-  const caller = await deps.callers.byKey(named.key)
+  const caller = named.isOperator
+    ? await deps.callers.operators.caller(askedOf(req))
+    : await deps.callers.byKey(named.key)
   identified(recorded, caller, named)
-  if (!hasScope(caller, 'environment:proxy'))
-    throw new Failure('forbidden', { message: 'This API key needs the scope environment:proxy.' })
+  requireScope(caller, ['environment:proxy'])
 
   const found = await deps.connections.live(
     caller.environment.id,
@@ -111,6 +118,7 @@ async function proxied(
     named.connectionId,
     'unknown_connection',
   )
+  requireConfirmed(found)
   const credential = await deps.credentials.fresh(found.holder, found.credential)
   recorded.refreshed = credential !== found.credential
   const live = credential === found.credential ? found : { ...found, credential }
@@ -125,6 +133,7 @@ async function proxied(
     const down = downstream(res)
     await answered(deps, renewedBlind, {
       req,
+      names,
       method,
       named,
       live,
@@ -143,6 +152,7 @@ async function proxied(
 
 interface Call {
   req: IncomingMessage
+  names: Traits[]
   method: string
   named: Named
   live: Live
@@ -183,7 +193,7 @@ async function answered(deps: Deps, renewedBlind: Map<string, number>, first: Ca
       if (!credential) return sendHeld(outcome, res, recorded)
       isRenewed = true
       recorded.refreshed = true
-      recorded.bodies?.secrets.push(credential.accessToken, credential.refreshToken)
+      recorded.bodies?.secrets.push(...secretsOf(credential))
       live = { ...live, credential }
       // A new instance_url moves the call with it.
       if (hops === 0) target = targetOf(live, call.named)
@@ -216,16 +226,18 @@ async function answered(deps: Deps, renewedBlind: Map<string, number>, first: Ca
 /** Undefined: the answer went through. A short answer that may not be the last word is handed back, and so is the failure to get one. */
 function attempt(
   { egress, limits, clock, url }: Deps,
-  { req, method, named, target: first, body, isRemade, rules, lane, down, recorded }: Call,
+  { req, names, method, named, target: first, body, isRemade, rules, lane, down, recorded }: Call,
   live: Live,
   target: Target,
   mayRetry: boolean,
 ): Promise<Held | Failure | undefined> {
   const wanted = wantedOf(named, live)
-  const sent = upstreamHeaders(live, req.rawHeaders, req.headers.connection, named.key)
+  const call = () => ({ method, ...target, form: formOf(req, body) })
+  const sent = upstreamHeaders(live, req.rawHeaders, names, req.headers.connection, named.key, call)
   const headers = isRemade ? describing(sent, body as Buffer | null) : sent
   const rewrite = wanted.follow ? undefined : rewriting(url, req, named, first)
-  const ask = { method, target, headers, body, rewrite, decompress: wanted.decompress }
+  const token = live.credential.accessToken
+  const ask = { method, target, headers, body, token, rewrite, decompress: wanted.decompress }
   sending(recorded, target, clock.now())
   return forward(egress, ask, down, recorded, (status, answer) => {
     lane.answered()
@@ -234,6 +246,12 @@ function attempt(
     return mayMeanExpired(live, status) || (mayRetry && rules.status(status)) || (wanted.follow && isRedirect(status))
   })
 }
+
+/** What a signature covers of the body: a form that was read whole (RFC 5849 §3.4.1.3.1). */
+const formOf = ({ headers }: IncomingMessage, body: Ask['body']): string | undefined =>
+  Buffer.isBuffer(body) && headers['content-type']?.startsWith('application/x-www-form-urlencoded')
+    ? body.toString('utf8')
+    : undefined
 
 /** What is done to the answer: by path nothing, an SDK does it itself; by headers what the caller says, else the provider's definition. */
 const wantedOf = (named: Named, { provider: { proxy } }: Live) => ({
@@ -307,7 +325,10 @@ const wantsUpgrade = ({ headers }: IncomingMessage): boolean =>
   headers.upgrade !== undefined && headers.upgrade.toLowerCase() !== 'h2c'
 
 interface Named {
+  /** Stays here, whatever header holds it. */
   key: string
+  /** `key` is an operator's session. */
+  isOperator?: boolean
   integrationKey: string
   connectionId: string
   /** Path and query for the provider, verbatim. */
@@ -320,8 +341,16 @@ interface Named {
   follow?: boolean | undefined
 }
 
-function namedByHeaders(req: IncomingMessage): Named {
-  const key = bearerToken(req.headers.authorization)
+/** What an operator's session is asked for (account/operator/session.ts). */
+const askedOf = ({ method = '', headers }: IncomingMessage): Asked => ({
+  method,
+  header: name => headers[name]?.toString(),
+})
+
+/** An operator in the dashboard sends no key: the cookie, and the header that no other site's page can send along. */
+function namedByHeaders(req: IncomingMessage, { operators }: Callers): Named {
+  const session = req.headers.authorization === undefined ? operators.tokenOf(askedOf(req)) : undefined
+  const key = session ?? bearerToken(req.headers.authorization)
   const integrationKey = req.headers['provider-config-key']
   const connectionId = req.headers['connection-id']
   const missing = [...(integrationKey ? [] : ['provider-config-key']), ...(connectionId ? [] : ['connection-id'])]
@@ -332,6 +361,7 @@ function namedByHeaders(req: IncomingMessage): Named {
     })
   return {
     key,
+    isOperator: session !== undefined,
     integrationKey,
     connectionId,
     rest: req.url!.slice('/proxy/'.length),

@@ -1,10 +1,10 @@
 /** Where a proxied call goes. The path is taken as it was written and never re-encoded; it can only go below the connection's base URL. */
 import type { Live } from '../connection/live.ts'
+import { presentedQuery } from '../credential/present.ts'
 import type { Credential } from '../credential/store.ts'
 import { Failure } from '../errors.ts'
 import { hostAllowed } from '../provider/catalogue.ts'
 import { configValues, endpoint } from '../provider/endpoint.ts'
-import { expand } from '../provider/template.ts'
 
 export interface Target extends Base {
   /** Path and query, verbatim. */
@@ -145,11 +145,7 @@ function checkPath(path: string): void {
 /** `query` begins with its "?" or is empty; it stays as it was written, what the provider's definition adds comes after it. */
 function withProviderQuery({ provider, credential }: Live, query: string): string {
   if (!provider.proxy?.query) return query
-  const values = configValues(credential.config)
-  const added = Object.entries(provider.proxy.query).flatMap(([name, source]) => {
-    const value = expand(source, values)
-    return value === undefined ? [] : [`${encodeURIComponent(name)}=${encodeURIComponent(value)}`]
-  })
-  if (added.length === 0) return query
-  return `${query.length > 1 ? `${query}&` : '?'}${added.join('&')}`
+  const added = presentedQuery(provider, credential)
+  if (added === '') return query
+  return `${query.length > 1 ? `${query}&` : '?'}${added}`
 }

@@ -5,7 +5,7 @@ import {
   replayDelivery,
   testWebhook,
 } from '@fairlead/contract'
-import { keyCaller } from '../account/caller.ts'
+import { environmentCaller } from '../account/caller.ts'
 import { Failure } from '../errors.ts'
 import { api, type Guard } from '../http/api.ts'
 import { isoZulu } from '../lib/time.ts'
@@ -34,7 +34,7 @@ export function webhookRoutes({ db, catalogue, deliveries, guard }: Deps) {
   }
 
   app.openapi(guard(listRoute), async c => {
-    const { environment } = keyCaller(c.get('caller'))
+    const { environment } = environmentCaller(c.get('caller'))
     const { state, event, connection_id: connectionId, cursor, limit = pageSize } = c.req.valid('query')
     const after = cursor === undefined ? undefined : readCursor(cursor)
     // One more than asked for tells whether there is a next page.
@@ -46,7 +46,7 @@ export function webhookRoutes({ db, catalogue, deliveries, guard }: Deps) {
   })
 
   app.openapi(guard(getDelivery), async c => {
-    const { environment } = keyCaller(c.get('caller'))
+    const { environment } = environmentCaller(c.get('caller'))
     const { delivery, event, attempts } = await found(environment.id, c.req.valid('param').id)
     const body = bodyOf(event, provider => catalogue.get(provider)?.auth_mode ?? '')
     const history = attempts.map(attempt => ({ ...attempt, at: isoZulu(attempt.at) }))
@@ -54,7 +54,7 @@ export function webhookRoutes({ db, catalogue, deliveries, guard }: Deps) {
   })
 
   app.openapi(guard(replayDelivery), async c => {
-    const { environment } = keyCaller(c.get('caller'))
+    const { environment } = environmentCaller(c.get('caller'))
     const { id } = c.req.valid('param')
     await replay(db, environment.id, id)
     const { delivery } = await found(environment.id, id)
@@ -63,14 +63,14 @@ export function webhookRoutes({ db, catalogue, deliveries, guard }: Deps) {
   })
 
   app.openapi(guard(replayDeliveries), async c => {
-    const { environment } = keyCaller(c.get('caller'))
+    const { environment } = environmentCaller(c.get('caller'))
     const replayed = await replayFailed(db, environment.id, new Date(c.req.valid('json').since))
     deliveries.kick()
     return c.json({ replayed }, 202)
   })
 
   app.openapi(guard(testWebhook), async c => {
-    const { environment } = keyCaller(c.get('caller'))
+    const { environment } = environmentCaller(c.get('caller'))
     const ids = await addTestEvent(db, environment.id)
     if (ids.length === 0) throw new Failure('webhook_url_missing')
     const added = await Promise.all(ids.map(id => found(environment.id, id)))

@@ -38,6 +38,14 @@ export async function waitingReceivers(db: Db, limit: number): Promise<Receiver[
   return rows.map(row => ({ environmentId: row.environment_id, name: row.receiver }))
 }
 
+/** What is not delivered yet, and for how many seconds the oldest of it has been due. */
+export async function readBacklog(db: Db): Promise<{ pending: number; lagSeconds: number }> {
+  const [row] = await db.query<{ pending: number; lag: number | null }>(sql`
+    select count(*)::int as pending, extract(epoch from clock_timestamp() - min(next_try_at))::float8 as lag
+    from webhook_delivery where state = 'pending'`)
+  return { pending: row!.pending, lagSeconds: Math.max(0, row!.lag ?? 0) }
+}
+
 /** True when this process serves the receiver now. Also prolongs its own turn. */
 export async function takeTurn(db: Db, { environmentId, name }: Receiver, holder: string): Promise<boolean> {
   const taken = await db.query(sql`

@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto'
 import { test } from 'node:test'
 import { createCallers, hasScope, type KeyCaller, secured } from '../../src/account/caller.ts'
 import { prepareEnvironments } from '../../src/account/first-run.ts'
+import { createOperators } from '../../src/account/operator/session.ts'
 import { openKeyedHash } from '../../src/account/pepper.ts'
 import { listEnvironments } from '../../src/account/store.ts'
 import { sql } from '../../src/db/sql.ts'
@@ -143,7 +144,13 @@ const scopes: [held: string[], asked: string, has: boolean][] = [
 ]
 for (const [held, asked, has] of scopes)
   test(`a key with [${held}] ${has ? 'has' : 'lacks'} ${asked}`, () => {
-    const caller: KeyCaller = { kind: 'key', environment: { id: 1, name: 'dev', uuid: '' }, keyId: 1, scopes: held }
+    const caller: KeyCaller = {
+      kind: 'key',
+      environment: { id: 1, name: 'dev', uuid: '' },
+      keyId: 1,
+      keyName: 'default',
+      scopes: held,
+    }
     assert.equal(hasScope(caller, asked), has)
   })
 
@@ -152,12 +159,13 @@ test('a route asks for what the contract says about it, and any one of its scope
   const vault = await vaultOn(db, newEncryptionKey())
   const keyedHash = await openKeyedHash(db, vault)
   await prepareEnvironments({ db, keyedHash }, [{ variable: 'DEV', key: new Secret(key) }])
-  const callers = createCallers({ db, keyedHash, findSession: async () => undefined })
+  const operators = createOperators({ db, keyedHash, url: 'http://localhost' })
+  const callers = createCallers({ db, keyedHash, findSession: async () => undefined, operators })
   const route = { security: [{ apiKey: ['environment:a:read'] }, { apiKey: ['environment:a:list'] }] }
   const codeWith = async (held: string[]) => {
     await db.query(sql`update api_key set scopes = ${held} where lookup = ${keyedHash(key)}`)
     callers.forget()
-    const context = { req: { header: () => `Bearer ${key}` }, set: () => {} }
+    const context = { req: { method: 'GET', header: () => `Bearer ${key}` }, set: () => {} }
     try {
       await secured(route, callers).middleware(context as never, async () => {})
       return undefined

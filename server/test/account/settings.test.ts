@@ -1,6 +1,8 @@
 /** GET|PATCH /environment/settings and the signing key. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { defaultConnectUi } from '@fairlead/contract'
+import { contrast } from '../../src/account/settings/contrast.ts'
 import { openDb } from '../../src/db/open.ts'
 import { sql } from '../../src/db/sql.ts'
 import { type Fairlead, startFairlead } from '../support/fairlead.ts'
@@ -15,6 +17,7 @@ const defaults = {
   on_connection_lifecycle: true,
   allowed_origins: [],
   return_urls: [],
+  connect_ui: defaultConnectUi,
   confirm_connections: false,
   signing_keys: [],
 }
@@ -41,6 +44,45 @@ test('settings are read, changed member by member, and kept apart by environment
   assert.deepEqual(await change(server, {}), { ...defaults, ...given })
   assert.deepEqual(await change(server, { return_urls: [] }), { ...defaults, ...given, return_urls: [] })
   assert.deepEqual((await server.call('GET', path, undefined, asProd)).json, defaults)
+})
+
+test('the looks of the connect page change one by one, and their colours until they can be read', async t => {
+  const server = await startFairlead(t)
+  const logo = 'data:image/png;base64,iVBORw0KGgo='
+  const named = await change(server, { connect_ui: { product_name: 'Beacon CRM', logo, radius: 'round' } })
+  assert.deepEqual(named.connect_ui, { ...defaultConnectUi, product_name: 'Beacon CRM', logo, radius: 'round' })
+
+  for (const [light, dark] of [
+    ['#ffd400', '#1a1a66'],
+    ['#ffffff', '#000000'],
+    ['#0b6b75', '#56c2cc'],
+    ['#FF0000', '#00ff00'],
+  ] as const) {
+    const { connect_ui: looks } = await change(server, { connect_ui: { primary_light: light, primary_dark: dark } })
+    assert.ok(contrast(looks.primary_light, '#edf1f3') >= 4.5, `${light} became ${looks.primary_light}`)
+    assert.ok(contrast(looks.primary_dark, '#1b272f') >= 4.5, `${dark} became ${looks.primary_dark}`)
+    assert.equal(looks.product_name, 'Beacon CRM', 'the rest stays')
+    const { json } = await server.call('GET', path)
+    assert.deepEqual(json.connect_ui, looks)
+  }
+  const { connect_ui: fine } = await change(server, { connect_ui: { primary_light: '#0b6b75' } })
+  assert.equal(fine.primary_light, '#0b6b75', 'what can be read stays as it is')
+
+  for (const wrong of [
+    { logo: 'https://cdn.example.com/logo.png' },
+    { logo: 'data:text/html;base64,PGI+' },
+    { logo: `data:image/png;base64,${'A'.repeat(100_000)}` },
+    { primary_light: 'red' },
+    { primary_dark: '#56c2cc;background:url(//evil.example)' },
+    { radius: '6px' },
+    { font: 'Comic Sans' },
+    { product_name: '' },
+    { default_theme: 'blue' },
+    { css: '*{display:none}' },
+  ]) {
+    const refused = await server.call('PATCH', path, { connect_ui: wrong })
+    assert.equal(refused.json.error.code, 'invalid_body', JSON.stringify(wrong))
+  }
 })
 
 test('a webhook URL makes a signing key, shown once; a rotation makes another and the old one signs on for a while', async t => {

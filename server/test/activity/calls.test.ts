@@ -55,10 +55,10 @@ async function leaves(different: Partial<ActivityView>, connection = id): Promis
   assert.deepEqual(row, {
     ...{ provider_config_key: 'own', connection_id: id, method: 'GET', host: new URL(world.upstream.url).host },
     ...{ path: '/things/{id}', status: 200, outcome: 'answered', error: null, bytes_up: 0, bytes_down: 2, retries: 0 },
-    ...{ refreshed: false, has_bodies: false },
+    ...{ refreshed: false, repeats_token: false, has_bodies: false },
     ...different,
   })
-  assert.ok(api_key_id > 0 && !Number.isNaN(Date.parse(at)))
+  assert.ok(api_key_id !== null && api_key_id > 0 && !Number.isNaN(Date.parse(at)))
   const order = [0, sent_ms, first_byte_ms, total_ms].filter(ms => ms !== null)
   assert.deepEqual(
     order,
@@ -100,6 +100,17 @@ test('an answer that ends a token: one refresh, and what the second attempt brou
   await call()
   assert.equal(world.issuer.refreshes, 1)
   await leaves({ refreshed: true })
+})
+
+test('an answer that repeats the token it was asked with goes down as it came, and that it did is said', async () => {
+  const token = 'a-token-of-a-usual-length'
+  world.issuer.refuse = { status: 200, body: { access_token: token, token_type: 'Bearer', refresh_token: 'r-2' } }
+  world.upstream.answer = ({ headers: { authorization } }, res) =>
+    authorization === `Bearer ${token}` ? void res.end(authorization) : void res.writeHead(401).end('token ended')
+  const answer = await call()
+  world.issuer.refuse = undefined
+  assert.equal(String(answer.body), `Bearer ${token}`)
+  await leaves({ refreshed: true, repeats_token: true, bytes_down: 7 + token.length })
 })
 
 test('attempts', async () => {

@@ -22,14 +22,14 @@ async function openRoom(t: Test) {
   const logged: { level: string; message: string; fields: object }[] = []
   const at = (level: string) => (fields: object, message: string) => void logged.push({ level, message, fields })
   const log = { debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error') }
-  const start = (on: Db = db) => createActivity({ db: on, vault, clock: systemClock, log })
+  const start = (on: Db = db) => createActivity({ db: on, vault, clock: systemClock, log, onDropped: () => {} })
   const call = (change: Partial<Call> = {}): Call => {
     const now = performance.now()
     return {
       ...{ environmentId, apiKeyId: 7, integration: 'sf', connection: 'ada', method: 'GET', path: '/a?b=c' },
       ...{ host: 'api.example.com', status: 200, outcome: 'answered', error: undefined, bytesUp: 0, bytesDown: 2 },
       ...{ arrivedAt: now - 30, sentAt: now - 20, answeredAt: now - 10, endedAt: now, retries: 0, refreshed: false },
-      bodies: undefined,
+      ...{ repeatsToken: false, bodies: undefined },
       ...change,
     }
   }
@@ -74,7 +74,15 @@ test('calls are written within a second or two, and at once when there are many'
   assert.deepEqual(row, {
     ...{ environment_id: environmentId, api_key_id: 7, provider_config_key: 'sf', connection_id: 'ada', method: 'GET' },
     ...{ host: 'api.example.com', path: '/first/{id}', status: null, outcome: 'aborted', error: null, bytes_up: 0 },
-    ...{ bytes_down: 2, sent_ms: null, first_byte_ms: null, retries: 0, refreshed: false, bodies: null },
+    ...{
+      bytes_down: 2,
+      sent_ms: null,
+      first_byte_ms: null,
+      retries: 0,
+      refreshed: false,
+      repeats_token: false,
+      bodies: null,
+    },
   })
   assert.ok(id > 0 && Math.abs(total_ms - 30) < 1, String(total_ms))
   assert.ok(Math.abs(at.getTime() - Date.now()) < 60_000, 'the time is now')

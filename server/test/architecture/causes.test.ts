@@ -38,7 +38,7 @@ test('every cause the server writes is in the table, and no other', async () => 
     [],
   )
   // Codes of OAuth and of our own Failure table come in by name, not as a literal.
-  const byName = ['host_not_allowed', 'slow_down', 'provider_error']
+  const byName = ['host_not_allowed', 'slow_down', 'provider_error', 'login_refused']
   assert.deepEqual(
     Object.keys(causes).filter(cause => !found.has(cause) && !byName.includes(cause)),
     [],

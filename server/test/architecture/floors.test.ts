@@ -30,7 +30,7 @@ const floors: { rooms: string[]; among?: 'free' }[] = [
   { rooms: ['main'] },
   { rooms: ['run'] },
   { rooms: ['app'] },
-  { rooms: ['connect', 'proxy', 'webhook', 'docs', 'dashboard'] },
+  { rooms: ['connect', 'proxy', 'webhook', 'doctor', 'docs', 'dashboard'] },
   { rooms: ['connection'] },
   { rooms: ['credential'] },
   { rooms: ['integration'] },
@@ -49,8 +49,16 @@ const workspaces: Record<string, string[]> = {
   'server/src/': ['@fairlead/contract'],
   'contract/': [],
   'simulator/': [],
-  'cli/src/': ['@fairlead/contract'],
-  'demo/': ['@fairlead/contract', '@fairlead/salesforce-simulator', 'server/src/'],
+  // What only one provider needs, pure: browsers run some of it too. Its hooks know the server's hook types and nothing else of it.
+  'salesforce/': ['@fairlead/contract'],
+  'providers/': ['@fairlead/contract', 'salesforce/', 'server/src/provider/'],
+  'cli/src/': ['@fairlead/contract', 'salesforce/'],
+  'demo/': ['@fairlead/contract', '@fairlead/salesforce-simulator', 'server/src/', 'pages/'],
+  'pages/': [],
+  'connect-ui/': ['@fairlead/contract', 'salesforce/'],
+  'node/src/': ['@fairlead/contract'],
+  'browser/src/': ['@fairlead/contract'],
+  'release/': ['@fairlead/contract', 'server/src/'],
   'bench/': ['@fairlead/contract', '@fairlead/salesforce-simulator', 'server/src/', 'demo/'],
 }
 
@@ -60,9 +68,11 @@ const environmentExceptions = ['server/src/main.ts', 'server/src/run.ts']
 const sockets =
   /^(node:)?(net|tls|http|https|http2|dgram|dns|dns\/promises)$|^undici(\/|$)|^ws$|^axios$|^node-fetch$|^got$/
 
-/** Serving is not reaching out: the one listener. */
+/** Serving is not reaching out: the one listener, and the sockets it hands over. */
 const mayOpen = (path: string, to: string): boolean =>
-  path.startsWith(`${server}net/`) || (path === `${server}http/server.ts` && to === 'node:http')
+  path.startsWith(`${server}net/`) ||
+  (path === `${server}http/server.ts` && to === 'node:http') ||
+  (path === `${server}http/websocket.ts` && to === 'ws')
 
 // ── Reading ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -256,10 +266,26 @@ const statements = (sources: Source[]): string[] =>
     .filter(({ text }) => /\bsql\s*`/.test(withoutComments(text)))
     .map(({ path }) => `${path}: only a room's store.ts holds SQL`)
 
+/** What is installed into somebody else's program brings nothing with it; the contract's types travel as text. */
+const alone = (sources: Source[]): string[] =>
+  sources
+    .filter(({ path }) => /^(node|browser)\/src\//.test(path))
+    .flatMap(source =>
+      importsOf(source)
+        .filter(
+          ({ to, typeOnly }) => !to.startsWith(source.path.slice(0, source.path.indexOf('/src/') + 5)) && !typeOnly,
+        )
+        .map(({ to }) => `${source.path} → ${to}: the SDKs depend on nothing`),
+    )
+
 const defaults = (sources: Source[]): string[] =>
   sources
     .filter(({ text }) => /^export default\b|\bas default\b/m.test(withoutComments(text)))
     .map(({ path }) => `${path}: no default exports`)
+
+/** Words that were there before a company took them, and a parameter of the wire contract that is named after one. */
+const otherwise =
+  /\b(?:view|border|flex|bounding|inline)-?box\b|\bbox-(?:sizing|shadow)\b|\bviewBox\b|refresh_github_app_jwt_token/g
 
 /** Words of strings and identifiers alike: `salesforceHosts`, 'salesforce-sandbox' and SALESFORCE all name a provider. */
 function providerNames(sources: Source[], names: string[]): string[] {
@@ -271,7 +297,7 @@ function providerNames(sources: Source[], names: string[]): string[] {
   return sources
     .filter(({ path }) => inServer(path) || path.startsWith('contract/'))
     .flatMap(({ path, text }) => {
-      const said = words(withoutComments(text))
+      const said = words(withoutComments(text).replace(otherwise, ''))
       return names.filter(name => said.includes(words(name))).map(name => `${path}: core names the provider "${name}"`)
     })
 }
@@ -282,7 +308,23 @@ const withoutStrings = ({ text }: Source): string =>
 
 // ── The house as it is ──────────────────────────────────────────────────────────────────────────────────────────
 
-const house = ['server/src', 'contract', 'simulator', 'cli/src', 'demo', 'bench'].flatMap(filesBelow)
+const house = [
+  'server/src',
+  'contract',
+  'simulator',
+  'salesforce',
+  'providers',
+  'cli/src',
+  'demo',
+  'bench',
+  'pages',
+  'connect-ui/src',
+  'node/src',
+  'browser/src',
+  'release',
+]
+  .flatMap(filesBelow)
+  .filter(({ path }) => !path.startsWith('release/test/'))
 const definitions = join(import.meta.dirname, '../../../providers')
 const builtIn = readdirSync(definitions)
   .filter(name => /\.ya?ml$/.test(name))
@@ -323,6 +365,10 @@ const rules: [rule: string, faults: (sources: Source[]) => string[], bad: Source
       { path: 'simulator/src/x.ts', text: "import { errors } from '@fairlead/contract'" },
       { path: 'server/src/app.ts', text: "import { startSimulator } from '@fairlead/salesforce-simulator'" },
       { path: 'cli/src/x.ts', text: "import { readConfig } from '../../server/src/config.ts'" },
+      { path: 'server/src/connect/x.ts', text: "import { readHost } from '../../../salesforce/hosts.ts'" },
+      { path: 'server/src/provider/x.ts', text: "import { hooks } from '../../../providers/acme.ts'" },
+      { path: 'salesforce/x.ts', text: "import type { Hooks } from '../server/src/provider/hooks.ts'" },
+      { path: 'providers/x.ts', text: "import { loadCredential } from '../server/src/credential/store.ts'" },
       { path: 'elsewhere/x.ts', text: '' },
     ],
   ],
@@ -371,6 +417,15 @@ const rules: [rule: string, faults: (sources: Source[]) => string[], bad: Source
       { path: 'server/src/connection/routes.ts', text: 'db.query(sql`select 1`)' },
       { path: 'server/src/app.ts', text: 'db.query(sql`\nselect 1`)' },
       { path: 'server/src/connect/restore.ts', text: 'sql`select 1`' },
+    ],
+  ],
+  [
+    'the SDKs stand alone',
+    alone,
+    [
+      { path: 'node/src/x.ts', text: "import { createHmac } from 'node:crypto'" },
+      { path: 'node/src/y.ts', text: "import { errors } from '@fairlead/contract'" },
+      { path: 'browser/src/x.ts', text: "import { FairleadError } from '../../node/src/error.ts'" },
     ],
   ],
   [
@@ -440,7 +495,11 @@ test('the reader sees the whole house', () => {
   const paths = new Set(house.map(({ path }) => path))
   const lost = imports.filter(
     ({ from, to }) =>
-      /^(server\/src|contract|simulator|cli\/src|demo|bench)\//.test(to) && !paths.has(to) && !from.includes('/test/'),
+      /^(server\/src|contract|simulator|salesforce|providers|cli\/src|demo|bench|pages|connect-ui)\/.*\.tsx?$/.test(
+        to,
+      ) &&
+      !paths.has(to) &&
+      !from.includes('/test/'),
   )
   assert.deepEqual(lost, [])
   // As many as a plain search finds: the scanner dropped no import with a comment.

@@ -11,6 +11,7 @@ import { test } from 'node:test'
 import { startSimulator } from '@fairlead/salesforce-simulator'
 import { walkConsent } from '../../../demo/consent.ts'
 import { sandboxOverlay } from '../../../demo/overlay.ts'
+import { buildPages } from '../../../pages/build.ts'
 import { openKeyedHash } from '../../src/account/pepper.ts'
 import { openDb } from '../../src/db/open.ts'
 import { sql } from '../../src/db/sql.ts'
@@ -192,6 +193,9 @@ test('a sandbox is connected through the simulator', async t => {
       instance_url: simulator.base('acme--uat'),
       organization_id: connection_config.organization_id,
       user_id: connection_config.user_id,
+      organization_kind: 'sandbox',
+      instance_name: 'USA408S',
+      api_version: '68.0',
     })
     assert.match(connection_config.organization_id, /^00D\w{15}$/)
     assert.match(connection_config.user_id, /^005\w{15}$/)
@@ -422,6 +426,9 @@ test('a session token opens its session, its integrations, and nothing else', as
     assert.deepEqual(Object.keys(theme), ['light', 'dark'])
     assert.match(`${theme.light.primary} ${theme.dark.primary}`, /^#[0-9a-f]{6} #[0-9a-f]{6}$/)
     assert.deepEqual([defaultTheme, showWatermark], ['system', false])
+    assert.deepEqual(Object.keys(json.data.scopes), ['mock'], 'of what the session allows')
+    assert.deepEqual(json.data.allowed_origins, [])
+    assert.equal(json.data.callback_url, `${fairlead.app.url}/oauth/callback`)
     failsWith(await call('GET', '/connect/session?x=1', undefined, bearer), 400, 'invalid_query_params')
   })
 
@@ -453,20 +460,31 @@ test('a session token opens its session, its integrations, and nothing else', as
     failsWith(await call('DELETE', '/connect/session'), 401, 'invalid_connect_session_token_format')
   })
 
-  await t.test('the hosted page asks for a click and shows names as text', async () => {
-    const hostile = '<img src=x onerror=alert(1)>'
-    const link = await openSession(fairlead, {
-      end_user: { id: 'x', display_name: hostile },
-      allowed_integrations: ['mock'],
-    })
+  await t.test('the link shows a page that begins nothing by itself and is framed by nobody', async () => {
+    await buildPages(() => {})
+    const link = await openSession(fairlead, { end_user: { id: 'x' }, allowed_integrations: ['mock'] })
     const before = await db.query(sql`select state_hash from handshake`)
-    const { status, text, headers } = await request(`${fairlead.url}/connect/?session_token=${link}`)
+    const at = `${fairlead.url}/connect/?session_token=${link}`
+    const { status, text, headers } = await request(at)
     assert.equal(status, 200)
-    assert.ok(!text.includes('<img') && text.includes('&lt;img src=x'))
-    assert.match(text, /<form method="get" action="\/oauth\/connect\/mock"/)
-    assert.doesNotMatch(text, /mock-basic/)
-    assert.match(headers.get('content-security-policy') ?? '', new RegExp(`form-action [^;]*${provider.url}`))
+    assert.ok(!text.includes(link))
+    assert.equal(headers.get('cache-control'), 'no-store')
+    assert.match(headers.get('content-security-policy') ?? '', /frame-ancestors 'none'$/)
     assert.deepEqual(await db.query(sql`select state_hash from handshake`), before, 'a scanner begins nothing')
+    const ancestors = async (query: string) =>
+      /frame-ancestors (.*)$/.exec(
+        (await request(`${fairlead.url}/connect/${query}`)).headers.get('content-security-policy') ?? '',
+      )?.[1]
+    // Without a token the framing page brings it; the page itself looks at who that is.
+    assert.equal(await ancestors(''), '*')
+    assert.equal(await ancestors('?session_token=none'), "'none'")
+    assert.equal(await ancestors('?preview'), "'self'")
+    await call('PATCH', '/environment/settings', { allowed_origins: ['https://app.example.com'] })
+    assert.equal(await ancestors(`?session_token=${link}`), 'https://app.example.com')
+    assert.equal(await ancestors(''), '*', 'another environment has no list yet')
+    await db.query(sql`update environment set allowed_origins = '{https://other.example.com}' where name <> 'dev'`)
+    assert.equal((await ancestors(''))?.split(' ').sort().join(), 'https://app.example.com,https://other.example.com')
+    await db.query(sql`update environment set allowed_origins = '{}'`)
   })
 
   await t.test('DELETE ends it', async () => {

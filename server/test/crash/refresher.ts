@@ -79,6 +79,7 @@ const credentials = createCredentials({
   revoke: (holder, late) => retireLate(stores.db, stores, holder, late),
   holderOf: async () => holder,
   onRenewed: () => {},
+  onOutcome: () => {},
   store: {
     ...store,
     async claim(...args) {

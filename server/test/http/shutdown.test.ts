@@ -159,6 +159,6 @@ function outside(server: Server): Fairlead {
       headers: { Authorization: `Bearer ${server.key}`, 'Content-Type': 'application/json' },
       ...(body !== undefined && { body: JSON.stringify(body) }),
     })
-  const app = { url, port: 0, generatedKeys: [], stop: async () => {} }
+  const app = { url, port: 0, generatedKeys: [], setupLink: undefined, stop: async () => {} }
   return { url: server.url, key: server.key, databaseUrl: '', log: server.output, call, app }
 }

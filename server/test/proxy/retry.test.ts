@@ -154,6 +154,7 @@ describe('when to come back, as the provider says it', () => {
     headers,
     body: Buffer.from(body),
     decompress: false,
+    repeatsToken: false,
   })
   const provider = (retry: NonNullable<Provider['proxy']>['retry']) => ({ proxy: { retry } }) as Provider
   const cases: [NonNullable<Provider['proxy']>['retry'], Record<string, string>, string, number | undefined][] = [

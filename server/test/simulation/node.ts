@@ -73,6 +73,7 @@ export async function startNode(process: Process, around: Surroundings): Promise
         await clock.sleep(1_000 * 2 ** tries)
       }
     },
+    onOutcome: () => {},
     onRenewed: credential => {
       const cached = cache.get(credential.id)
       if (cached && cached.credential.tokenVersion < credential.tokenVersion) forget(credential.id)

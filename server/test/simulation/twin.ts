@@ -397,6 +397,8 @@ export function opened(row: Returned, clock: Clock, timing: Timing): Credential 
     integrationId: row.integrationId,
     config: row.config,
     accessToken: row.tokens.accessToken,
+    kind: 'oauth2-code',
+    given: {},
     refreshToken: row.tokens.refreshToken,
     tokenType: row.tokens.tokenType,
     raw: row.tokens.raw,

@@ -118,7 +118,9 @@ export class Browser {
     const jar = this.#cookies.get(host) ?? new Map<string, string>()
     this.#cookies.set(host, jar)
     const cookie = [...jar].map(([name, value]) => `${name}=${value}`).join('; ')
-    const answer = await request(url, { ...init, headers: { ...(cookie && { cookie }), ...init.headers } })
+    // As a browser says of a click on a page of the same site.
+    const headers = { 'Sec-Fetch-Site': 'same-origin', ...(cookie && { cookie }), ...init.headers }
+    const answer = await request(url, { ...init, headers })
     for (const line of answer.headers.getSetCookie()) {
       const [pair = ''] = line.split(';')
       const cut = pair.indexOf('=')

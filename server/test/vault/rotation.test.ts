@@ -158,6 +158,9 @@ test('rotation under 200 calls a second: no error, and no row is left under a re
     redirectUri: '',
     config: {},
     scopesRequested: [],
+    attempt: null,
+    opener: null,
+    returnUrl: null,
   })
   const before = await keysInUse(db)
   assert.equal(

@@ -179,7 +179,7 @@ test('every connection of the grant is told of, each to its own receivers', asyn
 
   const connection = await findConnection(room.db, room.integrationId, own)
   const integration = await findIntegrationById(room.deps, room.integrationId)
-  await removeConnection(room.deps, integration!, connection!)
+  await removeConnection(room.deps, integration!, connection!, async () => {})
   const [gone] = await rows()
   assert.deepEqual(
     [gone?.name, gone?.connection_id, gone?.receivers],

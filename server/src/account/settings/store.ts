@@ -1,6 +1,6 @@
 /** An environment's settings and its signing keys. The keys are this room's, because they are an environment's; `webhook/` signs with them. */
 import { randomBytes } from 'node:crypto'
-import type { Settings, SettingsChange } from '@fairlead/contract'
+import { defaultConnectUi, type Settings, type SettingsChange } from '@fairlead/contract'
 import { sql } from '../../db/sql.ts'
 import { newId } from '../../lib/id.ts'
 import { Secret } from '../../lib/secret.ts'
@@ -10,33 +10,42 @@ import type { SealedColumn } from '../../vault/rotate.ts'
 export const readSettings = async (db: Db, environmentId: number): Promise<Settings> => {
   const [row] = await db.query<Settings>(sql`
     select webhook_url, webhook_url_secondary, on_auth_creation, on_auth_refresh_error, on_connection_health,
-      on_connection_lifecycle, allowed_origins, return_urls, confirm_connections
+      on_connection_lifecycle, allowed_origins, return_urls, confirm_connections, connect_ui
     from environment where id = ${environmentId}`)
-  return row!
+  return { ...row!, connect_ui: { ...defaultConnectUi, ...row!.connect_ui } }
+}
+
+/** Who may frame a page that does not say yet which environment it is for: anybody, unless every environment has a list of its own. */
+export const framingOrigins = async (db: Db): Promise<string[]> => {
+  const rows = await db.query<{ allowed_origins: string[] }>(sql`select allowed_origins from environment`)
+  const open = rows.some(({ allowed_origins }) => allowed_origins.length === 0)
+  return open ? ['*'] : [...new Set(rows.flatMap(({ allowed_origins }) => allowed_origins))]
 }
 
 const lockEnvironment = (tx: Db, id: number) =>
   tx.query(sql`select id from environment where id = ${id} for no key update`)
 
-/** `before` and `after` are both known inside one transaction: whoever keeps account of changes writes there. */
+/** `told`: the change is written into the audit trail with it. */
 export const writeSettings = (
   db: Db,
   environmentId: number,
   change: SettingsChange,
-): Promise<{ before: Settings; after: Settings }> =>
+  told: (tx: Db) => Promise<void> = async () => {},
+): Promise<Settings> =>
   db.transaction(async tx => {
     await lockEnvironment(tx, environmentId)
     const before = await readSettings(tx, environmentId)
     // What came as JSON holds no undefined.
-    const after = { ...before, ...change } as Settings
+    const after = { ...before, ...change, connect_ui: { ...before.connect_ui, ...change.connect_ui } } as Settings
     await tx.query(sql`
       update environment set webhook_url = ${after.webhook_url}, webhook_url_secondary = ${after.webhook_url_secondary},
         on_auth_creation = ${after.on_auth_creation}, on_auth_refresh_error = ${after.on_auth_refresh_error},
         on_connection_health = ${after.on_connection_health}, on_connection_lifecycle = ${after.on_connection_lifecycle},
         allowed_origins = ${after.allowed_origins}, return_urls = ${after.return_urls},
-        confirm_connections = ${after.confirm_connections}
+        confirm_connections = ${after.confirm_connections}, connect_ui = ${JSON.stringify(after.connect_ui)}::jsonb
       where id = ${environmentId}`)
-    return { before, after }
+    await told(tx)
+    return after
   })
 
 interface KeyDeps {
@@ -74,6 +83,7 @@ export async function replaceSigningKey(
   { db, vault }: KeyDeps,
   environmentId: number,
   overlapHours: number,
+  told: (tx: Db) => Promise<void> = async () => {},
 ): Promise<{ key: Secret; previousUntil: Date | null }> {
   const { id, key, sealed } = await sealNew(vault, environmentId)
   return db.transaction(async tx => {
@@ -88,6 +98,7 @@ export async function replaceSigningKey(
     await tx.query(
       sql`insert into webhook_key (id, environment_id, sealed) values (${id}, ${environmentId}, ${sealed})`,
     )
+    await told(tx)
     return { key, previousUntil: overlapHours > 0 && retired ? retired.retires_at : null }
   })
 }

@@ -103,7 +103,7 @@ export function tokenRequest(
   const extra = Object.entries(
     (params.grant_type === 'refresh_token' ? provider.refresh_params : undefined) ?? provider.token_params ?? {},
   ).flatMap(([name, source]): [string, string][] => {
-    const value = expand(source, configValues(config))
+    const value = typeof source === 'string' ? expand(source, configValues(config)) : undefined
     return value === undefined ? [] : [[name, value]]
   })
   const members = {
@@ -137,6 +137,8 @@ export interface TokenSet {
   scopes: string[] | undefined
   /** The whole response. Sealed with the tokens, never logged. */
   raw: Record<string, unknown>
+  /** What the owner of the account gave, where it was not a sign-in alone. Sealed with the tokens, too. */
+  given?: Readonly<Record<string, string>>
 }
 
 export type TokenAnswer =
@@ -186,7 +188,8 @@ export function readTokenAnswer(provider: Provider, status: number, body: Buffer
   }
 }
 
-function parseMembers(body: Buffer): Record<string, unknown> | undefined {
+/** JSON whatever its label, else form-encoded. */
+export function parseMembers(body: Buffer): Record<string, unknown> | undefined {
   const source = body
     .toString('utf8')
     .replace(/^\uFEFF/, '')
@@ -207,7 +210,7 @@ const isObject = (value: unknown): value is Record<string, unknown> =>
 const text = (value: unknown): string | undefined => (typeof value === 'string' && value !== '' ? value : undefined)
 
 /** What a provider wrote is shown as text and not at length. */
-const clip = (value: string): string => value.replace(/\p{Cc}+/gu, ' ').slice(0, 512)
+export const clip = (value: string): string => value.replace(/\p{Cc}+/gu, ' ').slice(0, 512)
 
 /** A member of a response by its dotted path; own members only. */
 export function at(value: unknown, path: string): unknown {

@@ -13,6 +13,9 @@ import type { ConnectionConfig } from '../../provider/endpoint.ts'
 import type { Provider } from '../../provider/schema.ts'
 import type { Db, Vault } from '../../seams.ts'
 import type { SealedColumn } from '../../vault/rotate.ts'
+import { clientOf } from '../exchange.ts'
+import type { Given, KindName } from '../kinds/kind.ts'
+import { kindNamed } from '../kinds/kinds.ts'
 import type { Client, TokenSet } from '../kinds/oauth2-code.ts'
 import type { Holder } from '../refresh-deps.ts'
 import { countGrants, inBatches, openSealed, type Successor } from '../store.ts'
@@ -70,15 +73,17 @@ export async function retire(
   retired: Retired[],
   reason: string | null,
 ): Promise<void> {
-  const rows = await tx.query<{ id: string; environment_id: number; sealed: Buffer }>(sql`
-    select id, environment_id, sealed from credential
+  const rows = await tx.query<{ id: string; environment_id: number; kind: KindName; sealed: Buffer }>(sql`
+    select id, environment_id, kind, sealed from credential
     where id = any (${retired.map(one => one.credentialId)}::uuid[]) and gone_at is null for update`)
   const client = { id: integration.clientId ?? '', secret: integration.clientSecret }
   const moved = await Promise.all(
     rows.map(async row => {
       const id = newId()
       const tokens = await opened(vault, row)
-      return { id, credentialId: row.id, sealed: tokens && (await seal(vault, row.environment_id, id, tokens, client)) }
+      const held = tokens && issued(row.kind, tokens)
+      const owner = tokens && clientOf(client, tokens.given)
+      return { id, credentialId: row.id, sealed: held && (await seal(vault, row.environment_id, id, held, owner!)) }
     }),
   )
   const connectionsOf = new Map(retired.map(one => [one.credentialId, one.connectionIds]))
@@ -103,13 +108,17 @@ export async function retire(
     select pg_notify('fairlead_changed', 'credential ' || id) from gone`)
 }
 
+/** What the provider issued to us. A key or a password is its owner's to withdraw. */
+const issued = (kind: KindName, { access, refresh }: Tokens): Tokens =>
+  kindNamed(kind).renewsFrom ? { access, refresh } : { access: undefined, refresh: undefined }
+
 async function opened(
   vault: Vault,
   row: { id: string; environment_id: number; sealed: Buffer },
-): Promise<Tokens | undefined> {
+): Promise<(Tokens & { given: Given }) | undefined> {
   try {
-    const { access_token, refresh_token } = await openSealed(vault, row)
-    return { access: access_token, refresh: refresh_token }
+    const { access_token, refresh_token, given = {} } = await openSealed(vault, row)
+    return { access: access_token, refresh: refresh_token, given }
   } catch (error) {
     if (error instanceof Failure && error.code === 'sealed_value_unreadable') return undefined
     throw error
@@ -174,7 +183,8 @@ export async function retireRefused(
   const id = newId()
   const refresh = tokens.refreshToken?.reveal()
   const held = { access: refresh === undefined ? tokens.accessToken.reveal() : undefined, refresh }
-  const sealed = await seal(vault, integration.environmentId, id, held, client)
+  const owner = clientOf(client, tokens.given ?? {})
+  const sealed = await seal(vault, integration.environmentId, id, held, owner)
   await db.query(sql`
     insert into revocation (id, environment_id, integration_id, provider_config_key, provider, credential_id, connection_ids, state,
       sealed, config)
@@ -199,7 +209,7 @@ export async function retireLate(
   const id = newId()
   const refresh = tokens.refreshToken?.reveal()
   const held = { access: replaced && refresh !== undefined ? undefined : tokens.accessToken.reveal(), refresh }
-  const sealed = await seal(vault, environmentId, id, held, client)
+  const sealed = await seal(vault, environmentId, id, held, clientOf(client, tokens.given ?? {}))
   await db.query(sql`
     with before as (
       select provider_config_key, connection_ids, reason from revocation

@@ -21,7 +21,9 @@ create table environment (
   on_connection_lifecycle boolean not null default true,
   allowed_origins text[] not null default '{}',
   return_urls text[] not null default '{}',
-  confirm_connections boolean not null default false
+  confirm_connections boolean not null default false,
+  -- what of its connect page's looks differs from ours
+  connect_ui jsonb not null default '{}'
 );
 
 -- What sealed values are sealed with, itself wrapped by a key-encryption key that is not in the database. Each sealed column has a
@@ -64,9 +66,92 @@ create table api_key (
   display_name text not null,
   lookup bytea not null unique check (length(lookup) = 32),
   scopes text[] not null,
-  created_at timestamptz not null default now()
+  created_at timestamptz not null default now(),
+  expires_at timestamptz,
+  -- to the minute
+  last_used_at timestamptz,
+  unique (environment_id, display_name)
 );
-create unique index api_key_one_default on api_key (environment_id) where display_name = 'default';
+
+-- Who signs in to the dashboard. What a role may do: account/operator/roles.ts.
+create table operator (
+  id integer generated always as identity primary key,
+  email text not null unique check (email = lower(email)),
+  name text not null,
+  role text not null check (role in ('owner', 'admin', 'viewer')),
+  -- scrypt with its parameters and salt; null: signs in with OpenID Connect alone
+  password_hash text,
+  totp_sealed bytea,
+  totp_key bytea generated always as (substring(totp_sealed from 2 for 8)) stored references data_key,
+  totp_on boolean not null default false,
+  -- the time step of the last code: a code works once (RFC 6238 §5.2)
+  totp_step bigint not null default 0,
+  -- issuer and subject, from the first sign-in with OpenID Connect on: an e-mail address may change hands there
+  oidc_subject text unique,
+  created_at timestamptz not null default now(),
+  signed_in_at timestamptz
+);
+
+create table operator_session (
+  lookup bytea primary key check (length(lookup) = 32),
+  operator_id integer not null references operator on delete cascade,
+  created_at timestamptz not null default clock_timestamp(),
+  seen_at timestamptz not null default clock_timestamp(),
+  -- when its owner last showed who they are
+  confirmed_at timestamptz not null default clock_timestamp(),
+  ends_at timestamptz not null
+);
+create index operator_session_by_operator on operator_session (operator_id);
+create index operator_session_by_end on operator_session (ends_at);
+
+-- Links that work once: to make the first operator, an invited one, or to choose a new password.
+create table operator_link (
+  lookup bytea primary key check (length(lookup) = 32),
+  email text,
+  role text check (role in ('owner', 'admin', 'viewer')),
+  operator_id integer references operator on delete cascade,
+  ends_at timestamptz not null
+);
+
+-- Sign-ins that failed, in the database so that several servers count together. Kept for an hour.
+create table sign_in_failure (
+  at timestamptz not null default clock_timestamp(),
+  email text not null,
+  address text not null
+);
+create index sign_in_failure_by_email on sign_in_failure (email, at);
+create index sign_in_failure_by_address on sign_in_failure (address, at);
+
+-- Who changed what, written in the transaction of the change. Each row's hash covers the row before it (audit/), so a row that was altered or
+-- taken out is found; `audit_head` is the end of the chain, and its lock the order of the rows. It refers to nothing: it outlives everything.
+create table audit_head (
+  sequence bigint not null,
+  hash bytea not null
+);
+insert into audit_head values (0, '');
+create table audit (
+  sequence bigint primary key,
+  at timestamptz not null,
+  -- null: the installation
+  environment text,
+  actor_kind text not null,
+  actor_id text not null,
+  actor_name text not null,
+  address text,
+  action text not null,
+  target text not null,
+  detail jsonb not null,
+  hash bytea not null
+);
+create index audit_by_environment on audit (environment, sequence);
+create index audit_by_action on audit (action, sequence);
+
+create function audit_stays() returns trigger language plpgsql as $$
+begin
+  raise exception 'the audit trail is only added to';
+end
+$$;
+create trigger audit_stays before update or delete or truncate on audit for each statement execute function audit_stays();
 
 create table integration (
   id bigint generated always as identity primary key,
@@ -78,6 +163,9 @@ create table integration (
   client_secret_sealed bytea,
   client_secret_key bytea generated always as (substring(client_secret_sealed from 2 for 8)) stored references data_key,
   scopes text,
+  -- what the developer sets once for all connections (integration_config), and how a provider is reached (custom)
+  settings_sealed bytea,
+  settings_key bytea generated always as (substring(settings_sealed from 2 for 8)) stored references data_key,
   forward_webhooks boolean not null default true,
   -- both bodies of its calls are kept for a day, redacted and sealed (activity)
   capture_bodies boolean not null default false,
@@ -203,8 +291,11 @@ create table connection (
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   last_fetched_at timestamptz,
+  -- until then its owner's backend may confirm it; null: it is confirmed, or need not be
+  confirm_by timestamptz,
   unique (integration_id, connection_id)
 );
+create index connection_unconfirmed on connection (confirm_by) where confirm_by is not null;
 create index connection_newest on connection (environment_id, id desc);
 create index connection_by_credential on connection (credential_id);
 create index connection_by_end_user on connection (environment_id, (end_user ->> 'id'));
@@ -279,10 +370,34 @@ create table handshake (
   redirect_uri text not null,
   config jsonb not null default '{}',
   scopes_requested text[] not null default '{}',
+  -- the ws_client_id it was begun with: what its end is told under
+  attempt uuid,
+  -- the page that opened it, as its WebSocket's handshake named it
+  opener_origin text,
+  -- where the browser goes in the end
+  return_url text,
   created_at timestamptz not null default now(),
   expires_at timestamptz not null
 );
 create index handshake_by_expiry on handshake (expires_at);
+
+-- What became of each sign-in of a session: read by whoever lost the socket it was told on. Goes with its session.
+create table connect_result (
+  id bigint generated always as identity primary key,
+  connect_session_id bigint not null references connect_session on delete cascade,
+  attempt uuid,
+  provider_config_key text not null,
+  connection_id text,
+  -- null when it failed, and then `error` says why
+  operation text check (operation in ('creation', 'override')),
+  is_pending boolean not null default false,
+  account jsonb,
+  error jsonb,
+  at timestamptz not null default clock_timestamp(),
+  check ((operation is null) = (error is not null))
+);
+create index connect_result_by_session on connect_result (connect_session_id, id desc);
+create index connect_result_by_attempt on connect_result (attempt) where attempt is not null;
 
 -- Who works on jobs (graphile_worker, which has a schema of its own): a process that stopped saying so is dead, and its jobs are free again.
 create table job_worker (
@@ -367,7 +482,8 @@ create table activity (
   -- when it ended, to the millisecond
   at timestamptz not null,
   environment_id integer not null,
-  api_key_id bigint not null,
+  -- null: an operator, in the dashboard
+  api_key_id bigint,
   provider_config_key text not null,
   connection_id text not null,
   method text not null,
@@ -386,6 +502,8 @@ create table activity (
   total_ms real not null,
   retries smallint not null,
   refreshed boolean not null,
+  -- the provider's answer held the access token it was asked with
+  repeats_token boolean not null default false,
   -- its row in activity_body
   bodies uuid
 ) partition by list (slot);

@@ -38,7 +38,7 @@ import { type TestDatabase, testDatabase } from '../../support/database.ts'
 import { newEncryptionKey, vaultOn } from '../../support/vault.ts'
 
 /** Everything but what each process of the room has for itself. */
-export type RoomDeps = StoreDeps & Omit<Parameters<typeof createCredentials>[0], 'watch' | 'onRenewed'>
+export type RoomDeps = StoreDeps & Omit<Parameters<typeof createCredentials>[0], 'watch' | 'onRenewed' | 'onOutcome'>
 
 const epoch = 'test'
 
@@ -160,6 +160,7 @@ export async function openRoom(
         watch,
         ...other,
         onRenewed: credential => void renewed.push(credential),
+        onOutcome: () => {},
       })
       all.push(made)
       return made

@@ -1,0 +1,136 @@
+/**
+ * Connecting without a sign-in: what the end user typed in comes here, is checked against the provider's form, turned into something that
+ * can be presented (for some kinds that is a login at the provider), tried, and stored like any other connection. Nothing is stored unless
+ * all of it held.
+ */
+import { integrationKey } from '@fairlead/contract'
+import type { SessionCaller } from '../account/caller.ts'
+import { type Connections, holderOf } from '../connection/live.ts'
+import { exchange } from '../credential/exchange.ts'
+import { readGiven } from '../credential/kinds/form.ts'
+import type { Exchange, Given, Kind } from '../credential/kinds/kind.ts'
+import { kindOf } from '../credential/kinds/kinds.ts'
+import type { TokenSet } from '../credential/kinds/oauth2-code.ts'
+import type { Holder } from '../credential/refresh-deps.ts'
+import { loadCredential } from '../credential/store.ts'
+import { verify } from '../credential/verify.ts'
+import { EgressError, Failure } from '../errors.ts'
+import { findIntegration } from '../integration/store.ts'
+import { newId } from '../lib/id.ts'
+import { withhold } from '../net/redact.ts'
+import type { ConnectionConfig } from '../provider/endpoint.ts'
+import type { Provider } from '../provider/schema.ts'
+import { accountFacts, type CallbackDeps, checkAccount, save } from './callback.ts'
+import { givenFacts, targetOf } from './reconnect.ts'
+import { accountConfig, requestedScopes, type StartQuery } from './start.ts'
+import { loadSession } from './store.ts'
+
+export interface SubmitDeps extends CallbackDeps {
+  connections: Pick<Connections, 'forgetCredential'>
+}
+
+export interface Submitted {
+  connectionId: string
+  providerConfigKey: string
+}
+
+export async function submit(
+  deps: SubmitDeps,
+  caller: SessionCaller,
+  key: string,
+  type: Kind['type'],
+  query: StartQuery,
+  body: Record<string, unknown>,
+): Promise<Submitted> {
+  const environmentId = caller.environment.id
+  const integration = integrationKey.safeParse(key).success && (await findIntegration(deps, environmentId, key))
+  if (!integration) throw new Failure('unknown_provider_config', { status: 404 })
+  if (caller.allowedIntegrations.length > 0 && !caller.allowedIntegrations.includes(key))
+    throw new Failure('integration_not_allowed')
+  if (!deps.catalogue.get(integration.provider)) throw new Failure('unknown_provider_template')
+  const { provider, holder } = holderOf(deps.catalogue, integration)
+  const kind = kindOf(provider)
+  if (!kind?.obtain || kind.type !== type)
+    throw new Failure('invalid_auth_mode', { payload: { auth_mode: provider.auth_mode } })
+  const session = await loadSession(deps, caller.sessionId)
+  if (!session) throw new Failure('unknown_connect_session_token')
+
+  const defaults = session.integrationDefaults[key] ?? {}
+  const target = await targetOf(deps.db, session)
+  const hooks = deps.catalogue.hooks(provider)
+  const known = accountConfig(provider, hooks, query.params, defaults, target && givenFacts(provider, target.config))
+  const { settings = {} } = holder
+  const given = readGiven(kind, provider, body, settings)
+  const scopes = requestedScopes(provider, integration, defaults)
+  const steps = kind.obtain({
+    ...{ provider, client: holder.client, settings, config: known, given, scopes },
+    wallNow: deps.clock.wall(),
+  })
+  const tokens = { ...(await obtained(deps, provider, known, steps, { ...settings, ...given }, kind)), given }
+  const { learned, config: told } = accountFacts(deps, holder, known, tokens)
+  const arrival = {
+    ...{ environmentId, sessionId: session.id, attempt: query.attempt, integrationKey: key },
+    connectionId: target?.connection.connectionId ?? newId(),
+    scopesRequested: scopes,
+  }
+  const checked = await checkAccount(deps, integration, holder, arrival, session, tokens, told, learned)
+  const config = { ...told, ...checked }
+  await verify(deps, holder, asHeld(kind, tokens, config, given))
+  const { credentialId, operation } = await save(deps, integration, arrival, session, tokens, learned, config, holder)
+  // The notification would do it in a moment; whoever reads the answer may be faster.
+  deps.connections.forgetCredential(credentialId)
+  deps.log.info({ integration: key, connection: arrival.connectionId, operation }, 'connected')
+  await learn(deps, holder, credentialId)
+  return { connectionId: arrival.connectionId, providerConfigKey: key }
+}
+
+const asHeld = (kind: Kind, tokens: TokenSet, config: ConnectionConfig, given: Given) => ({
+  ...{ kind: kind.name, config, given, raw: tokens.raw, expiresAt: null },
+  ...{ accessToken: tokens.accessToken, refreshToken: tokens.refreshToken },
+})
+
+async function learn(deps: CallbackDeps, holder: Holder, credentialId: string): Promise<void> {
+  const stored = await loadCredential(deps, credentialId)
+  if (stored) deps.credentials.learn(holder, stored)
+}
+
+/** The first token, or the Failure that says in the provider's words why there is none. */
+async function obtained(
+  deps: CallbackDeps,
+  provider: Provider,
+  config: ConnectionConfig,
+  steps: Exchange,
+  sent: Given,
+  kind: Kind,
+): Promise<TokenSet> {
+  const { read } = await exchange(deps, steps, { deadlineMs: deps.timing.answer }).catch((error: unknown) => {
+    if (!(error instanceof EgressError)) throw error
+    if (error.phase === 'refused') throw new Failure('egress_refused', { cause: error })
+    throw new Failure('connection_test_unanswered', { cause: error })
+  })
+  switch (read.kind) {
+    case 'tokens':
+      return read.tokens
+    case 'unsupported_type':
+      throw new Failure('token_type_unsupported', { payload: { token_type: read.tokenType } })
+    case 'unreadable':
+      if (read.status >= 500 || read.status === 429)
+        throw new Failure('connection_test_unanswered', { cause: `HTTP ${read.status}: ${read.reason}` })
+      throw new Failure('token_response_unreadable', { cause: `HTTP ${read.status}: ${read.reason}` })
+    case 'error': {
+      const [error, description] = [read.error, read.description].map(text => withhold(text, Object.values(sent)))
+      const said = [error, description].filter(Boolean).join(': ')
+      const explained = await deps.explain(
+        provider,
+        { where: 'token', error: error ?? '', description: description ?? '' },
+        config,
+      )
+      throw new Failure(kind.type === 'OAUTH2_CC' ? 'client_credentials_fetch_error' : 'connection_test_failed', {
+        message: `The provider does not accept what was given. It said: ${said}`,
+        payload: { provider_said: said },
+        cause: `HTTP ${read.status}: ${said}`,
+        explained,
+      })
+    }
+  }
+}

@@ -1,0 +1,99 @@
+/** The other ways into an org: a site's address with its path, client credentials at the My Domain, and an org that moved. */
+import assert from 'node:assert/strict'
+import { after, before, describe, it } from 'node:test'
+import { type Simulator, startSimulator } from '@fairlead/salesforce-simulator'
+import { sandboxOverlay } from '../../../demo/overlay.ts'
+import { parseEgressAllow } from '../../src/net/allow.ts'
+import { loadCatalogue } from '../../src/provider/catalogue.ts'
+import { Browser, type Fairlead, startFairlead } from '../support/fairlead.ts'
+import { lastFirst } from '../support/last-first.ts'
+
+const catalogue = loadCatalogue({ overlayPath: undefined, egressAllow: parseEgressAllow('').rules })
+
+it('a site is read with its path, an org without one', () => {
+  const read = (name: string, typed: string) => {
+    const provider = catalogue.get(name)!
+    return catalogue.hooks(provider).readFact?.(provider, 'hostname', typed)
+  }
+  assert.deepEqual(read('salesforce-experience-cloud', 'https://acme.my.site.com/partners/s/login'), {
+    facts: { hostname: 'acme.my.site.com', site_path: 'partners' },
+  })
+  assert.deepEqual(read('salesforce-cc', 'acme--uat'), { facts: { hostname: 'acme--uat.sandbox.my.salesforce.com' } })
+})
+
+it('two sorts are told apart, and the others are for either', () => {
+  const serves = (name: string) => catalogue.hooks(catalogue.get(name)!).serves
+  assert.equal(serves('salesforce'), 'salesforce production')
+  assert.equal(serves('salesforce-sandbox'), 'salesforce sandbox')
+  for (const name of ['salesforce-cc', 'salesforce-experience-cloud']) assert.equal(serves(name), undefined)
+})
+
+describe('at the simulator', () => {
+  let simulator: Simulator
+  let fairlead: Fairlead
+  const ends = lastFirst({ after })
+
+  before(async () => {
+    simulator = await startSimulator({ autoApprove: true, contacts: 1 })
+    ends.after(() => simulator.close())
+    const hosts = ['127.0.0.1']
+    fairlead = await startFairlead(ends, {
+      providers: `${sandboxOverlay(simulator.base('test'), hosts)}salesforce-cc:
+  token_url: ${simulator.base('acme--uat')}/services/oauth2/token
+  allowed_hosts: ['127.0.0.1']
+`,
+    })
+  })
+
+  it('client credentials connect at the My Domain, and the org is known', async () => {
+    assert.equal(
+      (await fairlead.call('POST', '/integrations', { provider: 'salesforce-cc', unique_key: 'cc' })).status,
+      200,
+    )
+    const session = await fairlead.call('POST', '/connect/sessions', { end_user: { id: 'ada' } })
+    const { clientId, clientSecret } = simulator.app('acme--uat')
+    const query = `connect_session_token=${session.json.data.token}&params[hostname]=acme--uat`
+    const made = await fairlead.call('POST', `/oauth2/auth/cc?${query}`, {
+      client_id: clientId,
+      client_secret: clientSecret,
+    })
+    assert.equal(made.status, 200, made.text)
+    const { connectionId } = made.json
+    const { connection_config: config } = (
+      await fairlead.call('GET', `/connections/${connectionId}?provider_config_key=cc`)
+    ).json
+    assert.equal(config.hostname, 'acme--uat.sandbox.my.salesforce.com')
+    assert.equal(config.organization_kind, 'sandbox')
+    assert.equal(config.instance_url, simulator.base('acme--uat'))
+  })
+
+  it('an org that moved is followed: the call is renewed and sent again at the new address, whatever the old one answers', async () => {
+    const { clientId, clientSecret } = simulator.app('acme--uat')
+    simulator.control.setApp({ clientId, callbacks: [`${fairlead.app.url}/oauth/callback`] })
+    const key = 'salesforce-sandbox'
+    const credentials = { type: 'OAUTH2', client_id: clientId, client_secret: clientSecret }
+    await fairlead.call('POST', '/integrations', { provider: key, unique_key: key, credentials })
+    const session = await fairlead.call('POST', '/connect/sessions', { end_user: { id: 'ada' } })
+    const page = await new Browser().follow(
+      `${fairlead.app.url}/oauth/connect/${key}?connect_session_token=${session.json.data.token}`,
+    )
+    assert.equal(page.status, 200, page.text)
+    const { connections } = (await fairlead.call('GET', `/connections?integrationId=${key}`)).json
+    const id = connections[0].connection_id
+    const query = () =>
+      fairlead.call('GET', `/via/${key}/${id}/services/data/v66.0/query?q=SELECT+Id+FROM+Account+LIMIT+1`)
+    assert.equal((await query()).status, 200)
+    for (const [domain, answer] of [
+      ['apex--uat', 'redirect'],
+      ['peak--uat', 'gone'],
+    ] as const) {
+      simulator.control.moveOrg({ org: 'acme--uat', domain, answer })
+      const moved = await query()
+      assert.equal(moved.status, 200, `${answer}: ${moved.status} ${moved.text.slice(0, 200)}`)
+      const { connection_config: config } = (
+        await fairlead.call('GET', `/connections/${id}?provider_config_key=${key}`)
+      ).json
+      assert.equal(config.instance_url, simulator.base('acme--uat'))
+    }
+  })
+})

@@ -1,0 +1,55 @@
+/** The catalogue that comes along: what every definition in it must be, beyond being well-formed. */
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { formOf } from '../../src/credential/kinds/form.ts'
+import { kindOf } from '../../src/credential/kinds/kinds.ts'
+import { parseEgressAllow } from '../../src/net/allow.ts'
+import { hostAllowed, loadCatalogue } from '../../src/provider/catalogue.ts'
+import { endpoint, tokenUrlOf } from '../../src/provider/endpoint.ts'
+import { fieldFault } from '../../src/provider/form.ts'
+
+const catalogue = loadCatalogue({ overlayPath: undefined, egressAllow: parseEgressAllow('').rules })
+const all = catalogue.list()
+
+test('there are forty and more, of every kind', () => {
+  assert.ok(all.length >= 42, String(all.length))
+  const modes = new Set(all.map(provider => provider.auth_mode))
+  assert.deepEqual([...modes].sort(), ['API_KEY', 'BASIC', 'JWT', 'NONE', 'OAUTH1', 'OAUTH2', 'OAUTH2_CC', 'TWO_STEP'])
+})
+
+for (const provider of all)
+  test(`${provider.name}: hosts, templates, forms and links`, () => {
+    assert.equal(provider.unsupported, undefined)
+    assert.match(provider.docs ?? '', /^https:\/\//)
+    assert.ok(provider.categories?.length)
+    const kind = kindOf(provider)
+    assert.ok(kind)
+
+    const fields = { ...provider.connection_config, ...formOf(kind, provider) }
+    for (const [name, field] of Object.entries(fields)) {
+      assert.ok(field.title, `${name} has a title`)
+      if (field.automated || field.hidden) continue
+      if (field.pattern) assert.ok(field.example, `${name} has an example, because it has a pattern`)
+      if (field.example) assert.equal(fieldFault(field, field.example), undefined, `${name} takes its own example`)
+      if (field.default_value) assert.equal(fieldFault(field, field.default_value), undefined)
+      if (field.pattern) assert.match(field.pattern, /^\^.*\$$/, `${name}: the pattern holds for the whole`)
+    }
+
+    const facts = Object.fromEntries(
+      Object.entries(provider.connection_config ?? {}).flatMap(([name, field]) => {
+        const said = field.example ?? field.default_value
+        return said === undefined ? [] : [[name, said]]
+      }),
+    )
+    const told = provider.connection_config?.instance_url ? { instance_url: 'https://acme.my.salesforce.com' } : {}
+    const api = provider.connection_config?.api_domain ? { api_domain: 'https://acme.pipedrive.com' } : {}
+    const sources = [provider.authorization_url, tokenUrlOf(provider), provider.request_url, provider.proxy?.base_url]
+    for (const source of sources) {
+      if (!source) continue
+      const url = endpoint(provider, source, { ...facts, ...told, ...api })
+      assert.equal(url?.protocol, 'https:', source)
+      assert.ok(hostAllowed(provider, url.hostname), `${url.hostname} is allowed`)
+    }
+    assert.ok(!hostAllowed(provider, 'evil.example'))
+    assert.doesNotMatch(JSON.stringify(provider), /http:\/\//)
+  })
