@@ -12,6 +12,7 @@ import { until } from '../db/until.ts'
 import { type Fairlead, startFairlead } from '../support/fairlead.ts'
 import { lastFirst } from '../support/last-first.ts'
 import { invited, newOwner, password } from '../support/operator.ts'
+import { newEncryptionKey, vaultOn } from '../support/vault.ts'
 import { launch, skipWithoutBrowser } from './chromium.ts'
 import { fillWithData } from './support/data.ts'
 
@@ -166,13 +167,14 @@ describe('the dashboard', { skip: skipWithoutBrowser() }, () => {
 
   it('walks every page with a thousand connections and a hundred thousand calls', async t => {
     const opened = lastFirst(t)
-    const fairlead = await startFairlead(opened)
+    const encryptionKey = newEncryptionKey()
+    const fairlead = await startFairlead(opened, { env: { FAIRLEAD_ENCRYPTION_KEY: encryptionKey } })
     const { db, close } = await openDb({ url: fairlead.databaseUrl })
     opened.after(close)
     const owner = await newOwner(fairlead)
     await invited(fairlead, owner, 'viewer')
     await fairlead.call('PATCH', '/environment/settings', { webhook_url: 'https://hooks.acme.com/fairlead' })
-    const connection = await fillWithData(fairlead, db)
+    const connection = await fillWithData(fairlead, db, await vaultOn(db, encryptionKey))
     const { page, complaints } = await open(browser, t)
     await signIn(page, fairlead)
     const measured: Record<string, number> = {}
@@ -293,7 +295,8 @@ describe('the dashboard', { skip: skipWithoutBrowser() }, () => {
 
   it('asks who is there before it shows a secret, and shows a viewer none', async t => {
     const opened = lastFirst(t)
-    const fairlead = await startFairlead(opened)
+    const encryptionKey = newEncryptionKey()
+    const fairlead = await startFairlead(opened, { env: { FAIRLEAD_ENCRYPTION_KEY: encryptionKey } })
     const { db, close } = await openDb({ url: fairlead.databaseUrl })
     opened.after(close)
     const owner = await newOwner(fairlead)
