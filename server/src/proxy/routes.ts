@@ -14,7 +14,9 @@ import type { Credentials } from '../credential/fresh.ts'
 import type { Credential } from '../credential/store.ts'
 import { Failure } from '../errors.ts'
 import { asFailure, envelope, errorHeader } from '../http/api.ts'
+import { type Cache, createCache } from '../lib/cache.ts'
 import type { Log } from '../lib/log.ts'
+import { minutes } from '../lib/time.ts'
 import { brokeInReuse } from '../net/answers.ts'
 import type { Clock, Egress } from '../seams.ts'
 import { mayMeanExpired, meansExpired } from './expiry.ts'
@@ -55,6 +57,7 @@ export const isProxied = (url: string): boolean => url.startsWith('/proxy/') || 
 export function createProxy(given: Given): (req: IncomingMessage, res: ServerResponse) => Promise<void> {
   const deps = { ...given, lanes: createLanes(given.clock) }
   const renewedBlind = new Map<string, number>()
+  const repeated = createCache<true>({ max: 1_000, maxAgeMs: minutes(60) })
   return async (req, res) => {
     const call = arrived(req, deps.clock.now())
     try {
@@ -62,11 +65,7 @@ export function createProxy(given: Given): (req: IncomingMessage, res: ServerRes
     } catch (error) {
       if (!isGone(req, res)) refuse(res, asFailure(error, deps.log), call)
     } finally {
-      if (call.repeatsToken)
-        deps.log.warn(
-          { integration: call.integration, host: call.host },
-          'a provider repeated the access token it was sent',
-        )
+      if (call.repeatsToken) sayRepeated(deps.log, repeated, call)
       if (call.environmentId !== 0) deps.activity.record(ended(call, req, res, deps.clock.now()))
       // An answer that came before the whole body: what is left is read and thrown away. Closing instead would reset the connection
       // under a caller that is still writing, and the answer would be lost with it (RFC 9112 §9.6).
@@ -77,6 +76,14 @@ export function createProxy(given: Given): (req: IncomingMessage, res: ServerRes
 
 /** The caller hung up: nobody is there to be answered, and nothing of ours has failed. */
 const isGone = (req: IncomingMessage, res: ServerResponse): boolean => res.destroyed || (req.destroyed && !req.complete)
+
+/** Every call counts in the metrics and its record; the log says it once an hour, for a provider that does this does it every time. */
+function sayRepeated(log: Log, said: Cache<true>, { environmentId, integration, host }: Recorded): void {
+  const name = `${environmentId} ${integration}`
+  if (said.get(name)) return
+  said.set(name, true)
+  log.warn({ integration, host }, 'a provider repeated the access token it was sent')
+}
 
 function refuse(res: ServerResponse, failure: Failure, call: Recorded): void {
   call.outcome = res.headersSent ? 'cut' : 'refused'

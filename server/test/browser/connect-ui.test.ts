@@ -468,7 +468,10 @@ keyed:
     await title(page, 'Salesforce Sandbox never sent you back')
     assert.equal(await page.getByRole('listitem').count(), 4)
     assert.ok((await page.textContent('main'))?.includes(`${world.fairlead.app.url}/oauth/callback`))
+    // The clock is the whole context's, and moving it in a window that closes meanwhile fails.
+    const closed = window.waitForEvent('close')
     await signIn(window)
+    await closed
     await page.clock.runFor(5_000)
     await title(page, 'Salesforce Sandbox is connected')
   })

@@ -38,6 +38,8 @@ const pages = [
   '/',
   '/app',
   '/app/',
+  '/app/*',
+  '/app/assets/:name',
   '/connect',
   '/connect/',
   '/connect/assets/:name',
@@ -123,6 +125,7 @@ test('every operation of the document is called, and answers as it says', async 
     'GET /audit',
     'POST /audit/verify',
     'GET /revocations',
+    'GET /overview',
   ])
     await ask(operation)
 
@@ -182,6 +185,10 @@ test('every operation of the document is called, and answers as it says', async 
   // Connections and the proxy
   await ask('GET /connections', '/connections?integrationId=sf&limit=1')
   await ask('GET /connections/{connectionId}', `${of(ada)}${key}`)
+  await ask('GET /connections/{connectionId}/timeline', `${of(ada)}/timeline${key}`)
+  await ask('POST /connections', undefined, {
+    body: { provider_config_key: 'sf', credentials: { type: 'OAUTH2', access_token: 'brought along' } },
+  })
   await ask('PATCH /connections/{connectionId}', `${of(ada)}${key}`, { body: { tags: { plan: 'gold' } } })
   const change = { connection_id: [ada, grace], provider_config_key: 'sf', metadata: { plan: 'gold' } }
   await ask('POST /connections/metadata', undefined, { body: change })
@@ -216,6 +223,7 @@ test('every operation of the document is called, and answers as it says', async 
     (await server.call('GET', '/activity')).json.activity.some((one: { has_bodies: boolean }) => one.has_bodies),
   )
   const { activity } = (await ask('GET /activity', '/activity?status=2xx')).json
+  await ask('GET /activity/summary', `/activity/summary?since=${new Date(Date.now() - 3_600_000).toISOString()}`)
   const { id } = activity.find((one: { has_bodies: boolean }) => one.has_bodies)
   await ask('GET /activity/{id}', `/activity/${id}`)
   await ask('GET /activity/{id}/bodies', `/activity/${id}/bodies`)

@@ -7,6 +7,7 @@ import { parseEgressAllow } from '../../src/net/allow.ts'
 import { hostAllowed, loadCatalogue } from '../../src/provider/catalogue.ts'
 import { endpoint, tokenUrlOf } from '../../src/provider/endpoint.ts'
 import { fieldFault } from '../../src/provider/form.ts'
+import type { Provider } from '../../src/provider/schema.ts'
 
 const catalogue = loadCatalogue({ overlayPath: undefined, egressAllow: parseEgressAllow('').rules })
 const all = catalogue.list()
@@ -16,6 +17,13 @@ test('there are forty and more, of every kind', () => {
   const modes = new Set(all.map(provider => provider.auth_mode))
   assert.deepEqual([...modes].sort(), ['API_KEY', 'BASIC', 'JWT', 'NONE', 'OAUTH1', 'OAUTH2', 'OAUTH2_CC', 'TWO_STEP'])
 })
+
+/** As the provider's own code reads what a person types. */
+function spelt(provider: Provider, name: string, typed: string): string | undefined {
+  const read = catalogue.hooks(provider).readFact?.(provider, name, typed)
+  assert.ok(!read || 'facts' in read, typed)
+  return read ? read.facts[name] : typed
+}
 
 for (const provider of all)
   test(`${provider.name}: hosts, templates, forms and links`, () => {
@@ -30,7 +38,8 @@ for (const provider of all)
       assert.ok(field.title, `${name} has a title`)
       if (field.automated || field.hidden) continue
       if (field.pattern) assert.ok(field.example, `${name} has an example, because it has a pattern`)
-      if (field.example) assert.equal(fieldFault(field, field.example), undefined, `${name} takes its own example`)
+      const example = field.example && spelt(provider, name, field.example)
+      if (example) assert.equal(fieldFault(field, example), undefined, `${name} takes its own example`)
       if (field.default_value) assert.equal(fieldFault(field, field.default_value), undefined)
       if (field.pattern) assert.match(field.pattern, /^\^.*\$$/, `${name}: the pattern holds for the whole`)
     }
@@ -38,7 +47,7 @@ for (const provider of all)
     const facts = Object.fromEntries(
       Object.entries(provider.connection_config ?? {}).flatMap(([name, field]) => {
         const said = field.example ?? field.default_value
-        return said === undefined ? [] : [[name, said]]
+        return said === undefined ? [] : [[name, spelt(provider, name, said)]]
       }),
     )
     const told = provider.connection_config?.instance_url ? { instance_url: 'https://acme.my.salesforce.com' } : {}

@@ -168,7 +168,7 @@ export const variants: Variant[] = [
     edits: [
       [
         refresh,
-        'switch (await introspectRefreshToken(deps, holder, credential, credential.refreshToken)) {',
+        'switch (await introspectRefreshToken(deps, holder, credential, credential.refreshToken!)) {',
         "switch ('active' as string) {",
       ],
     ],
@@ -375,7 +375,8 @@ export async function withVariant<Result>(
     await cp(join(root, 'package.json'), join(folder, 'package.json'))
     await cp(join(root, 'server/src'), join(folder, 'server/src'), { recursive: true })
     await cp(join(root, 'server/test/simulation'), join(folder, 'server/test/simulation'), { recursive: true })
-    await symlink(join(root, 'node_modules'), join(folder, 'node_modules'))
+    for (const shared of ['node_modules', 'providers', 'salesforce'])
+      await symlink(join(root, shared), join(folder, shared))
     for (const [file, find, replace] of edits) {
       const path = join(folder, 'server', file)
       const text = await readFile(path, 'utf8')

@@ -128,7 +128,9 @@ const idsOf = ({ data_keys }: Encryption, state: string) =>
 
 test('rotation under 200 calls a second: no error, and no row is left under a retired key', async t => {
   const upstream = await startUpstream(t)
-  upstream.answer = (req, res) => void res.end(req.headers.authorization)
+  // Backwards: an answer that repeats a token is worth a warning, and there must be none here.
+  const backwards = (text = '') => [...text].reverse().join('')
+  upstream.answer = (req, res) => void res.end(backwards(req.headers.authorization))
   const encryptionKey = newEncryptionKey()
   const fairlead = await startFairlead(t, {
     env: { FAIRLEAD_ENCRYPTION_KEY: encryptionKey, LOG_LEVEL: 'info' },
@@ -179,7 +181,7 @@ test('rotation under 200 calls a second: no error, and no row is left under a re
       ? fairlead.call('GET', '/proxy/x', undefined, { 'Provider-Config-Key': 'own', 'Connection-Id': id })
       : fairlead.call('GET', `/connections/${id}?provider_config_key=own`))
     times[call] = performance.now() - began
-    const got = proxied ? answer.text : `Bearer ${answer.json?.credentials?.access_token}`
+    const got = proxied ? backwards(answer.text) : `Bearer ${answer.json?.credentials?.access_token}`
     if (answer.status !== 200 || got !== `Bearer ${tokenOf(n)}`) wrong.push(`${answer.status} ${answer.text}`)
   }
   const calls: Promise<void>[] = []
