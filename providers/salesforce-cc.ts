@@ -1,4 +1,6 @@
-/** Client credentials: whichever side the org logs in on, by its address. */
+/** Client credentials: whichever side the org logs in on, by its address. Its app has a user to run as, which no project can name. */
 import { salesforceHooks } from './salesforce.ts'
 
-export const hooks = salesforceHooks(undefined)
+const { appProject: _, ...common } = salesforceHooks(undefined)
+
+export const hooks = common

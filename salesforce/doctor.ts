@@ -142,10 +142,10 @@ export async function examine(patient: Patient): Promise<Finding[]> {
       'There is room for another.',
     )
 
-  // The app, without anybody's token.
-  if (org !== undefined && patient.clientId) {
+  // The app, without anybody's token. In the other flows each renewal says the same.
+  if (org !== undefined && patient.clientId && patient.signsIn) {
     await examineApp(patient, org, add, addError)
-    if (patient.signsIn) await examineAuthorization(patient, org, add, addError)
+    await examineAuthorization(patient, org, add, addError)
   }
 
   // The token.

@@ -224,6 +224,15 @@ function whyNot(host: string): ReadHost {
 export const loginOf = (kind: OrgKind): 'production' | 'sandbox' =>
   kind === 'sandbox' || kind === 'scratch' ? 'sandbox' : 'production'
 
+/**
+ * Whom an assertion for this org is addressed to (RFC 7523 §3): the log-in of its kind, which every org of it takes. The other clouds have
+ * no such address that is documented; an org's own is taken everywhere.
+ */
+export const audienceOf = ({ host, kind, cloud }: SalesforceHost): string =>
+  cloud !== 'commercial'
+    ? `https://${host}`
+    : `https://${loginOf(kind) === 'sandbox' ? 'test' : 'login'}.salesforce.com`
+
 const kindTitles: Record<OrgKind, string> = {
   production: 'Production org',
   sandbox: 'Sandbox',

@@ -115,7 +115,14 @@ async function obtained(
       throw new Failure('token_type_unsupported', { payload: { token_type: read.tokenType } })
     case 'unreadable':
       if (read.status >= 500 || read.status === 429)
-        throw new Failure('connection_test_unanswered', { cause: `HTTP ${read.status}: ${read.reason}` })
+        throw new Failure('connection_test_unanswered', {
+          cause: `HTTP ${read.status}: ${read.reason}`,
+          explained: await deps.explain(
+            provider,
+            { where: 'token', error: `HTTP ${read.status}`, description: '' },
+            config,
+          ),
+        })
       throw new Failure('token_response_unreadable', { cause: `HTTP ${read.status}: ${read.reason}` })
     case 'error': {
       const [error, description] = [read.error, read.description].map(text => withhold(text, Object.values(sent)))

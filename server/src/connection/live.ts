@@ -4,6 +4,7 @@
  * credential, cached, so that a call in the steady state costs no SQL.
  */
 
+import { clientOf } from '../credential/exchange.ts'
 import { accountOf } from '../credential/facts.ts'
 import type { Holder } from '../credential/refresh-deps.ts'
 import type { Credential, StoreDeps } from '../credential/store.ts'
@@ -155,6 +156,7 @@ export function holderOf(catalogue: Catalogue, integration: Integration): { prov
     throw new Failure('unknown_provider_config', {
       message: `The provider "${integration.provider}" of this integration is not in this server's catalogue.`,
     })
-  const client = { id: integration.clientId ?? '', secret: integration.clientSecret }
-  return { provider, holder: { provider, client, settings: integration.settings.config } }
+  const settings = integration.settings.config
+  const client = clientOf({ id: integration.clientId ?? '', secret: integration.clientSecret }, settings)
+  return { provider, holder: { provider, client, settings } }
 }

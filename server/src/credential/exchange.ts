@@ -47,7 +47,7 @@ export async function exchange(
   return { read: step.value, headers }
 }
 
-/** The OAuth client a credential belongs to: its owner's, where one was given. */
+/** The OAuth client a credential belongs to: that of what was given, by its owner or once for all connections, where one was. */
 export const clientOf = (client: Client, given: Given): Client =>
   given.client_id
     ? { id: given.client_id, secret: given.client_secret ? new Secret(given.client_secret) : null }

@@ -61,6 +61,31 @@ test('a provider with pages of its own: what to copy, which boxes, and why', asy
   assert.match(connect[0]!.markdown, /connect\/sessions[\s\S]*acme--uat\.sandbox/)
 })
 
+test('the other ways into an org have guides of their own, each about its own grant', async t => {
+  const fairlead = await startFairlead(t)
+  const guideOf = async (name: string) => {
+    const guide: Guide = (await fairlead.call('GET', `/providers/${name}/guide`)).json.data
+    for (const { label, reason } of guide.steps.flatMap(step => step.checks))
+      assert.ok(reason.length > 10, `${name}: ${label} has no reason`)
+    return { guide, text: guide.steps.map(({ title, markdown }) => `${title}\n${markdown}`).join('\n') }
+  }
+  const jwt = await guideOf('salesforce-jwt')
+  assert.match(
+    jwt.text,
+    /openssl req -x509[\s\S]*Enable JWT Bearer Flow[\s\S]*pre-authorized[\s\S]*auth\/two-step\/salesforce-jwt/,
+  )
+  assert.match(jwt.text, /user hasn't approved this consumer[\s\S]*audience is invalid/)
+  const cc = await guideOf('salesforce-cc')
+  assert.match(cc.text, /Enable Client Credentials Flow[\s\S]*Run As[\s\S]*oauth2\/auth\/salesforce-cc/)
+  for (const { guide, text } of [jwt, cc]) {
+    assert.equal(guide.app_project_url, null)
+    assert.doesNotMatch(text, /Web Server Flow|salesforce app --name/)
+  }
+  const site = await guideOf('salesforce-experience-cloud')
+  assert.match(site.text, /acme\.my\.site\.com\/partners[\s\S]*Community Plus[\s\S]*Require Proof Key/)
+  assert.ok(site.guide.app_project_url?.endsWith('/providers/salesforce-experience-cloud/app-project'))
+})
+
 test('a page that is not there is a fault at the start', async t => {
   const missing = `${overlay}  guide: { pages: [no-such-page] }\n`
   await assert.rejects(startFairlead(t, { providers: missing }), /providers\.yaml:\d+: .*no page "no-such-page"/)

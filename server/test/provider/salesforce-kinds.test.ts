@@ -25,7 +25,8 @@ it('two sorts are told apart, and the others are for either', () => {
   const serves = (name: string) => catalogue.hooks(catalogue.get(name)!).serves
   assert.equal(serves('salesforce'), 'salesforce production')
   assert.equal(serves('salesforce-sandbox'), 'salesforce sandbox')
-  for (const name of ['salesforce-cc', 'salesforce-experience-cloud']) assert.equal(serves(name), undefined)
+  for (const name of ['salesforce-cc', 'salesforce-jwt', 'salesforce-experience-cloud'])
+    assert.equal(serves(name), undefined)
 })
 
 describe('at the simulator', () => {
@@ -65,6 +66,22 @@ describe('at the simulator', () => {
     assert.equal(config.hostname, 'acme--uat.sandbox.my.salesforce.com')
     assert.equal(config.organization_kind, 'sandbox')
     assert.equal(config.instance_url, simulator.base('acme--uat'))
+  })
+
+  it('the integration may hold the client: then an address is all that is asked', async () => {
+    const { clientId, clientSecret } = simulator.app('acme--uat')
+    const client = { client_id: clientId, client_secret: clientSecret }
+    const integration = { provider: 'salesforce-cc', unique_key: 'ours', integration_config: client }
+    const made = await fairlead.call('POST', '/integrations', integration)
+    assert.equal(made.status, 200, made.text)
+    const session = await fairlead.call('POST', '/connect/sessions', { end_user: { id: 'ada' } })
+    const query = `connect_session_token=${session.json.data.token}&params[hostname]=acme--uat`
+    const connected = await fairlead.call('POST', `/oauth2/auth/ours?${query}`, {})
+    assert.equal(connected.status, 200, connected.text)
+    const { connectionId } = connected.json
+    const shown = await fairlead.call('GET', `/connections/${connectionId}?provider_config_key=ours&force_refresh=true`)
+    assert.equal(shown.status, 200, shown.text)
+    assert.ok(!shown.text.includes(clientSecret), 'the secret of all connections is not handed out with one')
   })
 
   it('an org that moved is followed: the call is renewed and sent again at the new address, whatever the old one answers', async () => {

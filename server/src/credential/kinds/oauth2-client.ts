@@ -25,7 +25,9 @@ export const oauth2Client: Kind = {
 }
 
 function* obtain(from: Obtaining): Exchange {
-  const { provider, given, config, scopes, wallNow } = from
+  const { provider, config, scopes, wallNow } = from
+  // The developer may have set the client once for all connections.
+  const given = { ...from.settings, ...from.given }
   const values = givenValues({ ...from, client: { id: '', secret: null } })
   const url = endpointFrom(provider, tokenUrlOf(provider) ?? '', values)
   if (!url) throw missing(provider, 'token_url')

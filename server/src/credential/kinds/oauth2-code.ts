@@ -249,7 +249,8 @@ function jwtLife(token: string, wallNow: number): number | undefined {
   }
 }
 
-function scopesOf(scope: unknown): string[] | undefined {
+/** RFC 6749 §3.3, and the ways it is not kept. */
+export function scopesOf(scope: unknown): string[] | undefined {
   if (Array.isArray(scope)) return scope.filter(item => typeof item === 'string' && item !== '')
   return text(scope)
     ?.split(/[\s,]+/)

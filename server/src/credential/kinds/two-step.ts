@@ -23,7 +23,7 @@ import {
   type Request,
   type Response,
 } from './kind.ts'
-import { at, clip, parseMembers, type TokenAnswer } from './oauth2-code.ts'
+import { at, clip, parseMembers, scopesOf, type TokenAnswer } from './oauth2-code.ts'
 
 export const twoStep: Kind = {
   name: 'two-step',
@@ -76,7 +76,7 @@ function* obtain(from: Obtaining): Exchange {
       refreshToken: undefined,
       tokenType: 'Bearer',
       lifeMs: lifeOf(provider, last, wallNow),
-      scopes: undefined,
+      scopes: scopesOf(last.scope),
       raw: { ...last, ...(cookies && { _cookies: cookies }) },
     },
   }
@@ -122,8 +122,8 @@ function readStep({ status, body }: Response): { members: Record<string, unknown
   if (status >= 200 && status < 300 && (members || body.length === 0)) return { members: members ?? {} }
   const said = members && [members.error_description, members.message, members.error, members.detail].find(text)
   const error = text(members?.error)
-  // RFC 6749 §5.2 where it is spoken; else the status says whether the login was refused.
-  if (error && status >= 400 && status < 500 && /^[a-z_]+$/.test(error))
+  // RFC 6749 §5.2 where it is spoken, also in capitals (OAUTH_APP_BLOCKED); else the status says whether the login was refused.
+  if (error && status >= 400 && status < 500 && /^([a-z_]+|[A-Z]+(_[A-Z]+)+)$/.test(error))
     return { kind: 'error', error, description: clip(String(said)), status }
   if (status === 401 || status === 403)
     return { kind: 'error', error: loginRefused, description: clip(text(said) ?? `HTTP ${status}`), status }
