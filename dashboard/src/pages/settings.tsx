@@ -45,7 +45,7 @@ export function SettingsPage({ tab, standing, become }: Props) {
   )
 }
 
-/** As the contract has them; its own table would bring a validator of 300 KB along. */
+/** As the contract has them; its own table would bring the whole validator along. */
 const switches: Record<WebhookSwitch, string> = {
   on_auth_creation: 'A connection was created.',
   on_auth_refresh_error: 'A connection needs its owner to sign in again.',

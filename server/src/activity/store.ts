@@ -241,7 +241,7 @@ export interface Latencies {
 
 /**
  * `part` is null for the whole. Both from one scan by the index of the environment (or connection, or integration); each part of 100,000
- * calls sorts its own latencies, which is what this costs: 160 ms.
+ * calls sorts its own latencies, which is what this costs.
  */
 export const summarise = (
   db: Db,

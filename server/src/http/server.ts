@@ -41,7 +41,7 @@ export function listen(
   const unfinished = new Set<Duplex>()
   let stopping = false
   let lastRequest = Number.NEGATIVE_INFINITY
-  /** One function for all answers: a closure for each cost a microsecond. */
+  /** One function for all answers instead of a closure for each. */
   function over(this: ServerResponse): void {
     underWay--
     const { req } = this

@@ -185,7 +185,7 @@ export function forward(
   })
 }
 
-/** Node puts a head and a string into one write, a head and bytes into two for one system call: 8 µs a call. Latin-1 has every byte. */
+/** Node puts a head and a string into one write, a head and bytes into two for one system call. Latin-1 has every byte. */
 const endWith = (res: ServerResponse, body: Buffer): void => void res.end(body.toString('latin1'), 'latin1')
 
 /** Node writes strings of this size, head included, without another copy. */

@@ -1,6 +1,6 @@
 import { randomBytes, type ScryptOptions, scrypt, timingSafeEqual } from 'node:crypto'
 
-/** OWASP's second choice: as hard to guess as N=2^17 with p=1, at 32 MB instead of 128. About 150 ms. */
+/** OWASP's second choice: as hard to guess as N=2^17 with p=1, at 32 MB instead of 128. */
 const cost = { N: 2 ** 15, r: 8, p: 3 }
 
 const derive = (password: string, salt: Buffer, options: ScryptOptions): Promise<Buffer> =>
