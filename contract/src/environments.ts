@@ -1,6 +1,7 @@
 /** Environments and their API keys. */
 import { createRoute, z } from '@hono/zod-openapi'
 import { anyKeyWith, failing, json, jsonBody } from './fields.ts'
+import { requestsPerMinute } from './settings.ts'
 
 /** Every scope a key may hold; `a:b:*` stands for all that begin with `a:b:`. */
 export const scopes = [
@@ -97,6 +98,7 @@ export const apiKey = z
     created_at: z.string(),
     expires_at: z.string().nullable(),
     last_used_at: z.string().nullable().openapi({ description: 'To the minute.' }),
+    requests_per_minute: requestsPerMinute.nullable(),
   })
   .openapi('ApiKey')
 export type ApiKeyView = z.infer<typeof apiKey>
@@ -125,6 +127,7 @@ export const createApiKey = createRoute({
         display_name: displayName,
         scopes: z.array(scope).min(1).max(50).optional().openapi({ description: 'Ours. `environment:*` unless said.' }),
         expires_at: z.iso.datetime({ offset: true }).optional().openapi({ description: 'Ours. Never, unless said.' }),
+        requests_per_minute: requestsPerMinute.optional(),
       }),
       { display_name: 'nightly export', scopes: ['environment:connections:list', 'environment:proxy'] },
     ),

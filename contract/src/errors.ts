@@ -249,6 +249,8 @@ export const errors = {
     503,
     'This page has not been built on this server. Run "npm run build"; a published package carries it built.',
   ],
+  too_many_request: [429, 'Too many requests in one minute. Send it again after Retry-After.'],
+  overloaded: [503, 'This server has more to do than it can just now. Send the request again after Retry-After.'],
   not_ready: [503, 'This server is not ready.'],
   database_unavailable: [503, 'The database could not be reached. Nothing was changed; send the request again.'],
   sealed_value_unreadable: [

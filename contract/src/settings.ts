@@ -49,6 +49,11 @@ const switches = Object.fromEntries(
   Object.entries(webhookSwitches).map(([name, description]) => [name, z.boolean().openapi({ description })]),
 ) as Record<WebhookSwitch, z.ZodBoolean>
 
+/** Of an environment or a key. */
+export const requestsPerMinute = z.number().int().min(1).max(10_000_000).openapi({
+  description: 'How many requests it may send in a minute, to all servers together; null: as many as it likes.',
+})
+
 const decided = {
   webhook_url: webhookUrl.nullable(),
   webhook_url_secondary: webhookUrl.nullable(),
@@ -61,6 +66,7 @@ const decided = {
     description:
       'How the connect page looks. A colour that could not be read is moved, as little as possible, until it can; the answer shows it.',
   }),
+  requests_per_minute: requestsPerMinute.nullable(),
   confirm_connections: z.boolean().openapi({
     description:
       'Whether your backend confirms each new connection, with POST /connections/{connectionId}/confirm, before it can be used. One that is not confirmed within ten minutes is deleted and its tokens are revoked.',

@@ -64,8 +64,9 @@ import { docsRoutes } from './docs/routes.ts'
 import { doctorRoutes } from './doctor/routes.ts'
 import { Failure } from './errors.ts'
 import { absentRoutes } from './http/absent.ts'
-import { api, type Guard, jsonOnly, limitBody, onError, onNotFound, openToPages } from './http/api.ts'
+import { api, type Guard, incomingOf, jsonOnly, limitBody, onError, onNotFound, openToPages } from './http/api.ts'
 import { currentPath } from './http/older.ts'
+import { isWatching, shed, watchOverload } from './http/overload.ts'
 import { type Listening, listen } from './http/server.ts'
 import { integrationRoutes } from './integration/routes.ts'
 import {
@@ -80,6 +81,8 @@ import { type Jobs, jobsAtOnce, migrateJobs, startJobs, type Task } from './job/
 import type { Log } from './lib/log.ts'
 import { Secret } from './lib/secret.ts'
 import { minutes, seconds, systemClock } from './lib/time.ts'
+import { createLimits as createRequestLimits } from './limit/limits.ts'
+import { createAddressOf } from './net/caller-address.ts'
 import { createEgress } from './net/egress.ts'
 import { addressesOf, exitsOf } from './net/exits.ts'
 import { loadCatalogue } from './provider/catalogue.ts'
@@ -221,8 +224,14 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     closers.push(every(timing.sweep, log, catching.sweep))
     const audit = createAudit(keyedHash)
     const operators = createOperators({ db, keyedHash, url: config.url })
-    const callers = createCallers({ db, keyedHash, findSession: token => findSessionCaller(stores, token), operators })
-    const channel = createChannel({ db, keyedHash, log })
+    const addressOf = createAddressOf(config.trustedProxies)
+    const requests = createRequestLimits({ db, now: () => Date.now() })
+    closers.push(every(seconds(1), log, () => requests.flush()))
+    const callers = createCallers({
+      ...{ db, keyedHash, operators, addressOf, limits: requests },
+      findSession: token => findSessionCaller(stores, token),
+    })
+    const channel = createChannel({ db, keyedHash, addressOf, log })
     closers.push(every(minutes(1), log, async () => void (await expireHandshakes(stores))))
     closers.push(await followChanges(database, ring, connections, callers, credentials, catching, deliveries, channel))
     // Whoever began a rotation may have died in the middle of it.
@@ -256,6 +265,7 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
       epoch,
       channel,
       explain,
+      addressOf,
       url: config.url,
     }
 
@@ -264,7 +274,10 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     const routes = api()
     routes.onError(onError(log))
     routes.notFound(onNotFound)
-    routes.use(openToPages, jsonOnly, limitBody)
+    routes.use(openToPages, jsonOnly, limitBody, (c, next) => {
+      c.set('address', addressOf(incomingOf(c)))
+      return next()
+    })
     routes.openapi(getHealth, c => c.json({ result: 'ok' as const }, 200))
     let stopping = false
     routes.openapi(getReady, async c => {
@@ -299,8 +312,11 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
 
     const proxy = createProxy({ ...shared, limits })
     const listener = getRequestListener(routes.fetch)
+    const overload = watchOverload()
+    closers.push(async () => overload.close())
     const handler = (req: IncomingMessage, res: ServerResponse) => {
       req.url = currentPath(req.url ?? '')
+      if (overload.isOver() && !isWatching(req.url)) return shed(res)
       void (isProxied(req.url) ? proxy(req, res) : listener(req, res))
     }
     const server: Listening = await listen(handler, config, channel.sockets)

@@ -6,6 +6,7 @@ import { readFileSync, statSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { Secret } from './lib/secret.ts'
 import { type EgressRules, parseEgressAllow } from './net/allow.ts'
+import { parseTrustedProxies } from './net/caller-address.ts'
 import { type EgressProxy, parseEgressProxies } from './net/tunnel.ts'
 import { type AwsCredentials, kmsArn } from './vault/kms.ts'
 import { kmsPrefix } from './vault/provider.ts'
@@ -33,6 +34,8 @@ export interface Config {
   providersPath: string | undefined
   egressAllow: EgressRules
   egressProxies: EgressProxy[]
+  /** In front of this server: what they say of a request's origin is believed. */
+  trustedProxies: string[]
   logLevel: (typeof logLevels)[number]
   /** Names that look like ours and are not: most likely misspelt. Said in the log, not refused. */
   unknownVariables: string[]
@@ -133,6 +136,9 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   const proxies = parseEgressProxies(secret('FAIRLEAD_EGRESS_PROXY')?.reveal() ?? '')
   faults.push(...proxies.faults.map(fault => `FAIRLEAD_EGRESS_PROXY: ${fault}`))
 
+  const trusted = parseTrustedProxies(value('FAIRLEAD_TRUSTED_PROXIES') ?? '')
+  faults.push(...trusted.faults.map(fault => `FAIRLEAD_TRUSTED_PROXIES: ${fault}`))
+
   const logLevel = (value('LOG_LEVEL') ?? 'info') as Config['logLevel']
   if (!logLevels.includes(logLevel)) faults.push(`LOG_LEVEL must be one of ${logLevels.join(', ')}.`)
 
@@ -150,6 +156,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     providersPath: providersPath && resolve(providersPath),
     egressAllow: egress.rules,
     egressProxies: proxies.proxies,
+    trustedProxies: trusted.networks,
     logLevel,
     unknownVariables,
   }

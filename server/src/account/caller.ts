@@ -6,8 +6,11 @@ import { hash } from 'node:crypto'
 import type { Context, MiddlewareHandler } from 'hono'
 import type { Actor } from '../audit/audit.ts'
 import { Failure } from '../errors.ts'
+import { incomingOf } from '../http/api.ts'
 import { createCache } from '../lib/cache.ts'
 import { minutes } from '../lib/time.ts'
+import { type Limits, type Standing, standingHeaders } from '../limit/limits.ts'
+import { type AddressOf, isLoopback, networkOf } from '../net/caller-address.ts'
 import type { Db } from '../seams.ts'
 import { scopesOf } from './operator/roles.ts'
 import { addressOf, askedOf, type OperatorCaller, type Operators } from './operator/session.ts'
@@ -20,6 +23,8 @@ export interface KeyCaller {
   keyId: number
   keyName: string
   scopes: readonly string[]
+  /** Requests a minute; null: as many as it likes. */
+  limits: { key: number | null; environment: number | null }
 }
 
 /** An end user in Connect UI: may list the integrations the session allows and sign in, nothing else. */
@@ -37,11 +42,26 @@ export type Caller = EnvironmentCaller | SessionCaller
 
 export interface Callers {
   /** Without a promise when it is in memory: on the proxy's path each promise made and awaited costs three turns of the microtask queue. */
-  byKey(presented: string): KeyCaller | Promise<KeyCaller>
+  byKey(presented: string, from: From): KeyCaller | Promise<KeyCaller>
   bySessionToken(presented: string): Promise<SessionCaller>
   operators: Operators
+  /** What is left of the caller's minute; undefined when nobody set a limit. Throws `too_many_request`. */
+  count(caller: KeyCaller): Standing | undefined
+  /** Throws `too_many_request` when this address has sent too many of these. */
+  countAddress(what: 'start' | 'callback', from: From): void
+  /** Throws `too_many_request`. */
+  countSession(caller: EnvironmentCaller): void
   forget(): void
 }
+
+/** Where a request came from. */
+type From = Parameters<AddressOf>[0]
+
+/**
+ * Requests a minute that nobody has to ask for. Far above what an office full of people does by hand, and what one backend that makes a link
+ * for each of its customers; far below what guessing or flooding needs.
+ */
+const perMinute = { stranger: 60, start: 600, callback: 600, session: 12_000 }
 
 const sessionTokenPrefix = 'nango_connect_session_'
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[1-8][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/i
@@ -52,14 +72,24 @@ interface Deps {
   /** Handed in because sessions belong to the connect flow, which stands above this room. */
   findSession: (token: string) => Promise<SessionCaller | undefined>
   operators: Operators
+  limits: Limits
+  addressOf: AddressOf
 }
 
-export function createCallers({ db, keyedHash, findSession, operators }: Deps): Callers {
+export function createCallers({ db, keyedHash, findSession, operators, limits, addressOf }: Deps): Callers {
   // Keyed by SHA-256 (0.7 µs as text, 2.3 by way of a Buffer) so that neither the key nor the 33 µs keyed hash is on the path of a known
   // caller.
   const known = createCache<{ caller: KeyCaller; until: number }>({ max: 10_000, maxAgeMs: minutes(1) })
-  async function find(presented: string, digest: string): Promise<KeyCaller> {
+  /** This machine is not counted: everybody is at this address when a proxy stands here that FAIRLEAD_TRUSTED_PROXIES does not name. */
+  function countAddress(what: 'stranger' | 'start' | 'callback', from: From): void {
+    const address = addressOf(from)
+    if (!isLoopback(address)) limits.take(`${what} ${networkOf(address)}`, perMinute[what])
+  }
+
+  async function find(presented: string, digest: string, from: From): Promise<KeyCaller> {
     const row = await findKey(db, keyedHash(presented))
+    // Only a key nobody has is counted, so that whoever shares an address with a guesser works on.
+    if (!row) countAddress('stranger', from)
     if (!row) throw new Failure(uuid.test(presented) ? 'unknown_account' : 'invalid_secret_key_format')
     const environment = { id: row.environment_id, name: row.name, uuid: row.uuid }
     const caller: KeyCaller = {
@@ -68,6 +98,7 @@ export function createCallers({ db, keyedHash, findSession, operators }: Deps): 
       keyId: row.key_id,
       keyName: row.display_name,
       scopes: row.scopes,
+      limits: { key: row.key_limit, environment: row.environment_limit },
     }
     known.set(digest, { caller, until: performance.now() + (row.left_ms ?? Number.POSITIVE_INFINITY) })
     // Off the path: no call waits for it or fails with it.
@@ -76,10 +107,10 @@ export function createCallers({ db, keyedHash, findSession, operators }: Deps): 
   }
 
   return {
-    byKey(presented) {
+    byKey(presented, from) {
       const digest = hash('sha256', presented, 'base64')
       const kept = known.get(digest)
-      return kept && kept.until > performance.now() ? kept.caller : find(presented, digest)
+      return kept && kept.until > performance.now() ? kept.caller : find(presented, digest, from)
     },
 
     async bySessionToken(presented) {
@@ -91,6 +122,15 @@ export function createCallers({ db, keyedHash, findSession, operators }: Deps): 
     },
 
     operators,
+    count({ keyId, environment, limits: { key, environment: all } }) {
+      const own = key === null ? undefined : limits.take(`key ${keyId}`, key)
+      const shared = all === null ? undefined : limits.take(`environment ${environment.id}`, all)
+      return own && shared && shared.remaining < own.remaining ? shared : (own ?? shared)
+    },
+    countAddress,
+    countSession({ environment }) {
+      limits.take(`session ${environment.id}`, perMinute.session)
+    },
     forget: () => known.clear(),
   }
 }
@@ -137,8 +177,12 @@ export function secured<Route extends { security?: Security }>(
       if (isSession && !takesSessions)
         throw new Failure('forbidden', { message: 'A connect session token cannot make this call; an API key can.' })
       if (!isSession && !takesKeys) throw new Failure('invalid_connect_session_token_format')
-      const caller = isSession ? await callers.bySessionToken(token) : await callers.byKey(token)
-      if (caller.kind === 'key') requireScope(caller, scopes)
+      const caller = isSession ? await callers.bySessionToken(token) : await callers.byKey(token, incomingOf(c))
+      if (caller.kind === 'key') {
+        const standing = callers.count(caller)
+        if (standing) for (const [name, value] of Object.entries(standingHeaders(standing))) c.header(name, value)
+        requireScope(caller, scopes)
+      }
       c.set('caller', caller)
       await next()
     },

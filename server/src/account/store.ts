@@ -15,6 +15,8 @@ export interface KeyRow {
   environment_id: number
   name: string
   uuid: string
+  key_limit: number | null
+  environment_limit: number | null
   /** Milliseconds; null: it does not end. */
   left_ms: number | null
 }
@@ -23,6 +25,7 @@ export interface KeyRow {
 export const findKey = async (db: Db, lookup: Buffer): Promise<KeyRow | undefined> => {
   const [row] = await db.query<KeyRow>(sql`
     select k.id as key_id, k.display_name, k.scopes, e.id as environment_id, e.name, e.uuid,
+      k.requests_per_minute as key_limit, e.requests_per_minute as environment_limit,
       (extract(epoch from k.expires_at - clock_timestamp()) * 1000)::float8 as left_ms
     from api_key k join environment e on e.id = k.environment_id
     where k.lookup = ${lookup} and (k.expires_at is null or k.expires_at > clock_timestamp())`)

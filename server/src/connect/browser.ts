@@ -4,6 +4,7 @@ import { parse } from 'hono/utils/cookie'
 import type { KeyedHash } from '../account/pepper.ts'
 import { randomToken, sameBytes, sha256 } from '../lib/id.ts'
 import { minutes } from '../lib/time.ts'
+import type { AddressOf } from '../net/caller-address.ts'
 
 /**
  * Binds a sign-in to the browser that began it (security checklist LK2): a random cookie whose hash stands in the handshake.
@@ -35,8 +36,8 @@ export const forgetBrowser = (state: string, secure: boolean): string =>
   `${cookieName(state, secure)}=; ${attributes(secure, 0)}`
 
 /** What one browser's requests have in common, without a cookie: a page of another site must not set one. */
-export const browserOf = ({ headers, socket }: Pick<IncomingMessage, 'headers' | 'socket'>): string =>
-  `${socket.remoteAddress ?? ''}\n${headers['user-agent'] ?? ''}`
+export const browserOf = (addressOf: AddressOf, req: Pick<IncomingMessage, 'headers' | 'socket'>): string =>
+  `${addressOf(req)}\n${req.headers['user-agent'] ?? ''}`
 
 /** Between the WebSocket's handshake and the popup's first request. */
 const channelAgeMs = minutes(10)

@@ -11,6 +11,7 @@ import type { Failure } from '../errors.ts'
 import { type WebSockets, webSockets } from '../http/websocket.ts'
 import type { Log } from '../lib/log.ts'
 import { minutes } from '../lib/time.ts'
+import type { AddressOf } from '../net/caller-address.ts'
 import type { Db } from '../seams.ts'
 import { browserOf, channelId } from './browser.ts'
 import { addResult, type Result, resultsOf, setOpener } from './store.ts'
@@ -125,7 +126,14 @@ const maxSockets = 10_000
 /** A page asks for an id and begins a sign-in with it at once; a socket that nothing came of is somebody else's. */
 const idleMs = minutes(2)
 
-export function createChannel({ db, keyedHash, log }: { db: Db; keyedHash: KeyedHash; log: Log }): Channel {
+interface Deps {
+  db: Db
+  keyedHash: KeyedHash
+  addressOf: AddressOf
+  log: Log
+}
+
+export function createChannel({ db, keyedHash, addressOf, log }: Deps): Channel {
   const waiting = new Map<string, Waiting>()
   const names = new WeakMap<WebSocket, string>()
 
@@ -143,7 +151,7 @@ export function createChannel({ db, keyedHash, log }: { db: Db; keyedHash: Keyed
     max: maxSockets,
     heartbeat: JSON.stringify({ message_type: 'heartbeat' }),
     opened(socket, req) {
-      const id = channelId(keyedHash, browserOf(req))
+      const id = channelId(keyedHash, browserOf(addressOf, req))
       const { origin } = req.headers
       names.set(socket, id)
       waiting.set(id, { socket, origin: isOrigin(origin) ? origin : null, isBegun: false, isTold: false })

@@ -3,7 +3,6 @@
  * POST /connect/sessions, POST /connect/sessions/reconnect, GET|DELETE /connect/session, GET /connect/session/results, GET /connect/ (the hosted page), GET|POST /oauth/connect/:key, GET /oauth/callback.
  * It hands the finished account to `credential/` and `connection/` in one transaction and never hears of it again.
  */
-import type { IncomingMessage } from 'node:http'
 import { fileURLToPath } from 'node:url'
 import {
   type ConnectUi,
@@ -20,18 +19,18 @@ import {
   submitNothing,
   submitTwoStep,
 } from '@fairlead/contract'
-import type { HttpBindings } from '@hono/node-server'
 import type { Context } from 'hono'
 import { type Callers, environmentCaller, type SessionCaller, sessionCaller } from '../account/caller.ts'
 import { framingOrigins, readSettings } from '../account/settings/store.ts'
 import { endUserOf } from '../connection/routes.ts'
 import type { Kind } from '../credential/kinds/kind.ts'
 import { Failure } from '../errors.ts'
-import { api, asFailure, errorHeader, type Guard } from '../http/api.ts'
+import { api, asFailure, errorHeader, type Guard, incomingOf } from '../http/api.ts'
 import { builtPage } from '../http/static.ts'
 import { findIntegration, type Integration, listIntegrations } from '../integration/store.ts'
 import type { Secret } from '../lib/secret.ts'
 import { isoZulu, minutes } from '../lib/time.ts'
+import type { AddressOf } from '../net/caller-address.ts'
 import { browserOf, forgetBrowser } from './browser.ts'
 import { attemptOf, finishOAuth, stateOf, takeBack } from './callback.ts'
 import { type Attempt, type Channel, tellFailure } from './notify.ts'
@@ -47,6 +46,7 @@ interface Deps extends SubmitDeps {
   callers: Callers
   guard: Guard
   channel: Channel
+  addressOf: AddressOf
 }
 
 /** The looks as the page's own contract spells them. */
@@ -73,12 +73,16 @@ export function connectRoutes(deps: Deps) {
   })
 
   app.openapi(guard(createConnectSession), async c => {
-    const { environment } = environmentCaller(c.get('caller'))
+    const caller = environmentCaller(c.get('caller'))
+    callers.countSession(caller)
+    const { environment } = caller
     return c.json({ data: sessionView(await openSession(deps, environment.id, c.req.valid('json'))) }, 201)
   })
 
   app.openapi(guard(createReconnectSession), async c => {
-    const { environment } = environmentCaller(c.get('caller'))
+    const caller = environmentCaller(c.get('caller'))
+    callers.countSession(caller)
+    const { environment } = caller
     return c.json({ data: sessionView(await openReconnectSession(deps, environment.id, c.req.valid('json'))) }, 201)
   })
 
@@ -186,6 +190,7 @@ export function connectRoutes(deps: Deps) {
   app.on(['GET', 'POST'], '/oauth/connect/:key', async c => {
     const elsewhere = sameLoopback(c.req.url, url)
     if (elsewhere) return c.redirect(elsewhere, 302)
+    callers.countAddress('start', incomingOf(c))
     const { pathname, search, searchParams } = new URL(c.req.url)
     const caller = await callers.bySessionToken(sessionTokenIn(searchParams))
     const query = readStartQuery(searchParams)
@@ -200,7 +205,7 @@ export function connectRoutes(deps: Deps) {
         } else {
           const { allowed_origins } = await readSettings(deps.db, caller.environment.id)
           const header = (name: string) => c.req.header(name)
-          const arriving = { header, browser: browserOf(incomingOf(c)), attempt, opener }
+          const arriving = { header, browser: browserOf(deps.addressOf, incomingOf(c)), attempt, opener }
           if (needsClick(deps.keyedHash, arriving, new URL(url).origin, allowed_origins))
             return clickPage({ ...(await askFor(caller, key)), action: `${pathname}${search}`, cookies, secure })
         }
@@ -237,6 +242,7 @@ export function connectRoutes(deps: Deps) {
     if (c.req.method !== 'GET') throw new Failure('method_not_allowed')
     const search = new URL(c.req.url).searchParams
     return asPage(async () => {
+      callers.countAddress('callback', incomingOf(c))
       const handshake = await takeBack(deps, search)
       const audience = { opener: handshake.opener, isAwaited: handshake.attempt !== null }
       const forget = forgetBrowser(stateOf(search) ?? '', secure)
@@ -255,6 +261,7 @@ export function connectRoutes(deps: Deps) {
 
   /** Who is connecting, and what the query says; the session's token stands in it, as the wire contract has it. */
   const submitting = async (c: Context, type: Kind['type'], body: unknown) => {
+    callers.countAddress('start', incomingOf(c))
     const search = new URL(c.req.url).searchParams
     const caller = await callers.bySessionToken(sessionTokenIn(search))
     const query = readStartQuery(search)
@@ -309,9 +316,6 @@ function leave(location: string, status: 302 | 303, setCookie: string): Response
     },
   })
 }
-
-/** Guaranteed by the one listener, which runs this router on node:http. */
-const incomingOf = (c: Context): IncomingMessage => (c.env as HttpBindings).incoming
 
 const loopback = new Set(['localhost', '127.0.0.1', '[::1]'])
 

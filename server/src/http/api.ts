@@ -2,7 +2,9 @@
  * HTTP mechanics and nothing else: how a request is validated against the contract, how a Failure becomes an answer,
  * how large a body may be, what a page carries. Knows no room's meaning; every room's routes are built with `api()`.
  */
+import type { IncomingMessage } from 'node:http'
 import { type ErrorEnvelope, errors, unstorable } from '@fairlead/contract'
+import type { HttpBindings } from '@hono/node-server'
 import { OpenAPIHono } from '@hono/zod-openapi'
 import type { Context, MiddlewareHandler } from 'hono'
 import { bodyLimit } from 'hono/body-limit'
@@ -55,6 +57,9 @@ function unstorablePath(value: unknown): (string | number)[] | undefined {
   }
   return undefined
 }
+
+/** Guaranteed by the one listener, which runs the router on node:http. */
+export const incomingOf = (c: Context): IncomingMessage => (c.env as HttpBindings).incoming
 
 /** The envelope of a failure; its operator's half (`cause`) stays out of it. */
 export const envelope = (failure: Failure): ErrorEnvelope => ({

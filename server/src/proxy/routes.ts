@@ -17,6 +17,7 @@ import { asFailure, envelope, errorHeader } from '../http/api.ts'
 import { type Cache, createCache } from '../lib/cache.ts'
 import type { Log } from '../lib/log.ts'
 import { minutes } from '../lib/time.ts'
+import { standingHeaders } from '../limit/limits.ts'
 import { brokeInReuse } from '../net/answers.ts'
 import type { Clock, Egress } from '../seams.ts'
 import { mayMeanExpired, meansExpired } from './expiry.ts'
@@ -115,8 +116,12 @@ async function proxied(
 
   const caller = named.isOperator
     ? await deps.callers.operators.caller(askedOf(req))
-    : await deps.callers.byKey(named.key)
+    : await deps.callers.byKey(named.key, req)
   identified(recorded, caller, named)
+  if (caller.kind === 'key') {
+    const standing = deps.callers.count(caller)
+    if (standing) for (const [name, value] of Object.entries(standingHeaders(standing))) res.setHeader(name, value)
+  }
   requireScope(caller, ['environment:proxy'])
 
   const found = await deps.connections.live(

@@ -49,6 +49,7 @@ test('a key is shown once, lists without itself, works at once on every server, 
     created_at: new Date(shown.created_at).toISOString(),
     expires_at: null,
     last_used_at: null,
+    requests_per_minute: null,
   })
   for (const server of site.servers)
     assert.equal((await server.call('GET', '/connections', undefined, as(secret))).status, 200)

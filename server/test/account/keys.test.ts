@@ -9,6 +9,7 @@ import { listEnvironments } from '../../src/account/store.ts'
 import { sql } from '../../src/db/sql.ts'
 import { Failure } from '../../src/errors.ts'
 import { Secret } from '../../src/lib/secret.ts'
+import { createLimits } from '../../src/limit/limits.ts'
 import { testDatabase } from '../support/database.ts'
 import { request } from '../support/fairlead.ts'
 import { newEncryptionKey, vaultOn } from '../support/vault.ts'
@@ -150,6 +151,7 @@ for (const [held, asked, has] of scopes)
       keyId: 1,
       keyName: 'default',
       scopes: held,
+      limits: { key: null, environment: null },
     }
     assert.equal(hasScope(caller, asked), has)
   })
@@ -160,12 +162,14 @@ test('a route asks for what the contract says about it, and any one of its scope
   const keyedHash = await openKeyedHash(db, vault)
   await prepareEnvironments({ db, keyedHash }, [{ variable: 'DEV', key: new Secret(key) }])
   const operators = createOperators({ db, keyedHash, url: 'http://localhost' })
-  const callers = createCallers({ db, keyedHash, findSession: async () => undefined, operators })
+  const limits = createLimits({ db, now: Date.now })
+  const addressOf = () => '127.0.0.1'
+  const callers = createCallers({ db, keyedHash, findSession: async () => undefined, operators, limits, addressOf })
   const route = { security: [{ apiKey: ['environment:a:read'] }, { apiKey: ['environment:a:list'] }] }
   const codeWith = async (held: string[]) => {
     await db.query(sql`update api_key set scopes = ${held} where lookup = ${keyedHash(key)}`)
     callers.forget()
-    const context = { req: { method: 'GET', header: () => `Bearer ${key}` }, set: () => {} }
+    const context = { req: { method: 'GET', header: () => `Bearer ${key}` }, set: () => {}, env: {} }
     try {
       await secured(route, callers).middleware(context as never, async () => {})
       return undefined

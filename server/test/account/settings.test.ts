@@ -19,6 +19,7 @@ const defaults = {
   return_urls: [],
   connect_ui: defaultConnectUi,
   confirm_connections: false,
+  requests_per_minute: null,
   signing_keys: [],
 }
 

@@ -36,7 +36,7 @@ const floors: { rooms: string[]; among?: 'free' }[] = [
   { rooms: ['integration'] },
   { rooms: ['account'] },
   { rooms: ['provider'] },
-  { rooms: ['activity', 'audit', 'job'] },
+  { rooms: ['activity', 'audit', 'job', 'limit'] },
   { rooms: ['http', 'db', 'net', 'vault', 'errors', 'seams', 'config', 'lib'], among: 'free' },
 ]
 

@@ -41,6 +41,7 @@ test('without any variable: loopback, port 3003, the embedded database', () => {
     providersPath: undefined,
     egressAllow: [],
     egressProxies: [],
+    trustedProxies: [],
     logLevel: 'info',
     unknownVariables: [],
   })
@@ -102,6 +103,7 @@ test('what is given is taken, trimmed', () => {
     providersPath: folder,
     logLevel: 'debug',
     egressProxies: [],
+    trustedProxies: [],
     aws: undefined,
     unknownVariables: [],
   })

@@ -41,6 +41,7 @@ export function keyRoutes({ db, keyedHash, guard, audit, log }: Deps) {
     created_at: isoZulu(key.created_at),
     expires_at: key.expires_at && isoZulu(key.expires_at),
     last_used_at: key.last_used_at && isoZulu(key.last_used_at),
+    requests_per_minute: key.requests_per_minute,
   })
 
   /** Its own, or the one that is named, to whoever may reach beyond their own. */
@@ -63,7 +64,13 @@ export function keyRoutes({ db, keyedHash, guard, audit, log }: Deps) {
 
   app.openapi(guard(createApiKey), async c => {
     const caller = environmentCaller(c.get('caller'))
-    const { environment_id, display_name, scopes = ['environment:*'], expires_at } = c.req.valid('json')
+    const {
+      environment_id,
+      display_name,
+      scopes = ['environment:*'],
+      expires_at,
+      requests_per_minute = null,
+    } = c.req.valid('json')
     const environmentId = environmentOf(caller, environment_id, 'create')
     const own = environmentId === caller.environment.id
     // The right to make keys elsewhere is the right to make them whole.
@@ -82,6 +89,7 @@ export function keyRoutes({ db, keyedHash, guard, audit, log }: Deps) {
       lookup: keyedHash(secret),
       scopes,
       expiresAt,
+      requestsPerMinute: requests_per_minute,
       audited: tx =>
         audit(tx, actorOf(c), { environmentId, action: 'api_key.created', target: display_name, detail: { scopes } }),
     })

@@ -8,11 +8,12 @@ export interface ApiKey {
   created_at: Date
   expires_at: Date | null
   last_used_at: Date | null
+  requests_per_minute: number | null
 }
 
 export const listKeys = (db: Db, environmentId: number): Promise<ApiKey[]> =>
   db.query<ApiKey>(sql`
-    select id, display_name, scopes, created_at, expires_at, last_used_at from api_key
+    select id, display_name, scopes, created_at, expires_at, last_used_at, requests_per_minute from api_key
     where environment_id = ${environmentId} order by id`)
 
 /** The wire contract's. */
@@ -24,6 +25,7 @@ export interface NewKey {
   lookup: Buffer
   scopes: string[]
   expiresAt: Date | null
+  requestsPerMinute: number | null
   /** Last in the transaction: the audit trail is locked from there on. */
   audited(tx: Db): Promise<void>
 }
@@ -40,9 +42,9 @@ export const addKey = (db: Db, added: NewKey): Promise<Added> =>
     if (keys.some(key => key.display_name === added.displayName)) return { kind: 'taken' }
     if (keys.length >= maxKeys) return { kind: 'full' }
     const [key] = await tx.query<ApiKey>(sql`
-      insert into api_key (environment_id, display_name, lookup, scopes, expires_at)
-      values (${added.environmentId}, ${added.displayName}, ${added.lookup}, ${added.scopes}, ${added.expiresAt})
-      returning id, display_name, scopes, created_at, expires_at, last_used_at`)
+      insert into api_key (environment_id, display_name, lookup, scopes, expires_at, requests_per_minute)
+      values (${added.environmentId}, ${added.displayName}, ${added.lookup}, ${added.scopes}, ${added.expiresAt}, ${added.requestsPerMinute})
+      returning id, display_name, scopes, created_at, expires_at, last_used_at, requests_per_minute`)
     await added.audited(tx)
     return { kind: 'added', key: key! }
   })

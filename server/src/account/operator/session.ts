@@ -6,7 +6,6 @@
  * same registrable domain is "same site" (OWASP ASVS 3.5, security checklist AK9).
  */
 import type { Role } from '@fairlead/contract'
-import { getConnInfo } from '@hono/node-server/conninfo'
 import type { Context } from 'hono'
 import { parse } from 'hono/utils/cookie'
 import { Failure } from '../../errors.ts'
@@ -126,5 +125,5 @@ export function refuseOtherSites({ method, header }: Asked, url: string): void {
 
 export const askedOf = (c: Context): Asked => ({ method: c.req.method, header: name => c.req.header(name) })
 
-/** The other end of the socket: behind a proxy that is the proxy, for everybody. */
-export const addressOf = (c: Context): string => getConnInfo(c).remote.address ?? ''
+/** Put there by the app for every request. */
+export const addressOf = (c: Context): string => c.get('address')

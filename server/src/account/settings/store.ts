@@ -10,7 +10,7 @@ import type { SealedColumn } from '../../vault/rotate.ts'
 export const readSettings = async (db: Db, environmentId: number): Promise<Settings> => {
   const [row] = await db.query<Settings>(sql`
     select webhook_url, webhook_url_secondary, on_auth_creation, on_auth_refresh_error, on_connection_health,
-      on_connection_lifecycle, allowed_origins, return_urls, confirm_connections, connect_ui
+      on_connection_lifecycle, allowed_origins, return_urls, confirm_connections, requests_per_minute, connect_ui
     from environment where id = ${environmentId}`)
   return { ...row!, connect_ui: { ...defaultConnectUi, ...row!.connect_ui } }
 }
@@ -42,8 +42,12 @@ export const writeSettings = (
         on_auth_creation = ${after.on_auth_creation}, on_auth_refresh_error = ${after.on_auth_refresh_error},
         on_connection_health = ${after.on_connection_health}, on_connection_lifecycle = ${after.on_connection_lifecycle},
         allowed_origins = ${after.allowed_origins}, return_urls = ${after.return_urls},
-        confirm_connections = ${after.confirm_connections}, connect_ui = ${JSON.stringify(after.connect_ui)}::jsonb
+        confirm_connections = ${after.confirm_connections},
+        requests_per_minute = ${after.requests_per_minute}, connect_ui = ${JSON.stringify(after.connect_ui)}::jsonb
       where id = ${environmentId}`)
+    // Callers are kept in memory with their limits, on every server.
+    if (after.requests_per_minute !== before.requests_per_minute)
+      await tx.query(sql`select pg_notify('fairlead_changed', 'callers')`)
     await told(tx)
     return after
   })

@@ -22,6 +22,8 @@ create table environment (
   allowed_origins text[] not null default '{}',
   return_urls text[] not null default '{}',
   confirm_connections boolean not null default false,
+  -- null: unlimited
+  requests_per_minute integer check (requests_per_minute > 0),
   -- what of its connect page's looks differs from ours
   connect_ui jsonb not null default '{}'
 );
@@ -70,7 +72,16 @@ create table api_key (
   expires_at timestamptz,
   -- to the minute
   last_used_at timestamptz,
+  requests_per_minute integer check (requests_per_minute > 0),
   unique (environment_id, display_name)
+);
+
+-- Requests by key, environment or address in one minute, summed over all servers. Counts of the last two minutes: nothing is lost with them.
+create unlogged table request_count (
+  name text not null,
+  minute integer not null,
+  n bigint not null,
+  primary key (name, minute)
 );
 
 -- Who signs in to the dashboard. What a role may do: account/operator/roles.ts.
