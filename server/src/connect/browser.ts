@@ -42,31 +42,39 @@ export const browserOf = (addressOf: AddressOf, req: Pick<IncomingMessage, 'head
 /** Between the WebSocket's handshake and the popup's first request. */
 const channelAgeMs = minutes(10)
 
+/** Where a WebSocket ends: two people behind one address may have the same browser, but not the same page open. */
+export interface Page {
+  /** `browserOf` it. */
+  browser: string
+  /** RFC 6454, as the browser tells it; null when it tells none. */
+  origin: string | null
+}
+
 /**
- * The id of a page's WebSocket: a UUID that says, to every process, when it was made and for which browser. So that an id made for
- * one browser and sent to another in a link is seen for what it is, without a row for each socket that anybody opens.
+ * The id of a page's WebSocket: a UUID that says, to every process, when it was made and for which page in which browser. So that an id
+ * made for one and sent to another in a link is seen for what it is, without a row for each socket that anybody opens.
  */
-export function channelId(keyedHash: KeyedHash, browser: string, now = Date.now()): string {
+export function channelId(keyedHash: KeyedHash, page: Page, now = Date.now()): string {
   const made = Buffer.alloc(8)
   made.writeUInt32BE(Math.floor(now / 1000))
   randomBytes(4).copy(made, 4)
   made[6] = (made[6]! & 0x0f) | 0x40
-  const seal = channelSeal(keyedHash, made, browser)
+  const seal = channelSeal(keyedHash, made, page)
   const hex = Buffer.concat([made, seal]).toString('hex')
   return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join('-')
 }
 
-export function isChannelOf(keyedHash: KeyedHash, id: string, browser: string, now = Date.now()): boolean {
+export function isChannelOf(keyedHash: KeyedHash, id: string, page: Page, now = Date.now()): boolean {
   const bytes = Buffer.from(id.replaceAll('-', ''), 'hex')
   if (bytes.length !== 16) return false
   const made = bytes.subarray(0, 8)
   const ageMs = now - made.readUInt32BE() * 1000
-  return ageMs < channelAgeMs && sameBytes(bytes.subarray(8), channelSeal(keyedHash, made, browser))
+  return ageMs < channelAgeMs && sameBytes(bytes.subarray(8), channelSeal(keyedHash, made, page))
 }
 
 /** 62 bits, which nobody can try out: each guess is a request. */
-function channelSeal(keyedHash: KeyedHash, made: Buffer, browser: string): Buffer {
-  const seal = keyedHash(`ws_client_id ${made.toString('hex')} ${browser}`).subarray(0, 8)
+function channelSeal(keyedHash: KeyedHash, made: Buffer, { browser, origin }: Page): Buffer {
+  const seal = keyedHash(`ws_client_id ${made.toString('hex')} ${origin} ${browser}`).subarray(0, 8)
   seal[0] = (seal[0]! & 0x3f) | 0x80
   return seal
 }

@@ -151,10 +151,10 @@ export function createChannel({ db, keyedHash, addressOf, log }: Deps): Channel 
     max: maxSockets,
     heartbeat: JSON.stringify({ message_type: 'heartbeat' }),
     opened(socket, req) {
-      const id = channelId(keyedHash, browserOf(addressOf, req))
-      const { origin } = req.headers
+      const origin = isOrigin(req.headers.origin) ? req.headers.origin : null
+      const id = channelId(keyedHash, { browser: browserOf(addressOf, req), origin })
       names.set(socket, id)
-      waiting.set(id, { socket, origin: isOrigin(origin) ? origin : null, isBegun: false, isTold: false })
+      waiting.set(id, { socket, origin, isBegun: false, isTold: false })
       socket.on('close', () => waiting.delete(id))
       socket.send(JSON.stringify({ message_type: 'connection_ack', ws_client_id: id }))
     },

@@ -1,7 +1,8 @@
 /**
  * Who may begin a sign-in in this browser without its user saying so. A sign-in ends with somebody's access to an account, and whoever sends a
  * link decides whose (security checklist LK3, LK4): so a start that came from a link shows who will gain access and waits for a click,
- * and one that a page opened goes ahead when that page is ours, is one the environment names, or holds a WebSocket in this very browser.
+ * and one that a page opened goes ahead when that page is ours, is one the environment names, or holds a WebSocket in this very browser,
+ * where its browser says that it is that page.
  */
 import { parse } from 'hono/utils/cookie'
 import type { KeyedHash } from '../account/pepper.ts'
@@ -32,15 +33,14 @@ export function needsClick(
   // https://w3c.github.io/webappsec-fetch-metadata: the whole chain of redirects counts, and no page can set it.
   const site = header('sec-fetch-site')
   if (site === 'same-origin') return false
-  const referrer = URL.parse(header('referer') ?? '')?.origin
-  const isNamed = (origin: string | null | undefined) => origin != null && allowedOrigins.includes(origin)
+  const referrer = URL.parse(header('referer') ?? '')?.origin ?? null
+  const isNamed = (origin: string | null) => origin !== null && allowedOrigins.includes(origin)
   if (isNamed(referrer)) return false
   if (opener && opener !== ourOrigin && allowedOrigins.length > 0 && !isNamed(opener))
     throw new Failure('origin_not_allowed', { payload: { origin: opener } })
-  if (!attempt || !isChannelOf(keyedHash, attempt, browser)) return true
-  if (allowedOrigins.length > 0) return !isNamed(opener)
-  // "none": typed, or opened by another program, such as a mail reader.
-  return site === 'none' || (referrer !== undefined && opener !== null && referrer !== opener)
+  // A page can hide that it sent somebody here, and a link elsewhere can carry the id of its author's own socket: whoever says nothing is asked.
+  if (allowedOrigins.length > 0 || referrer === null || !attempt) return true
+  return !isChannelOf(keyedHash, attempt, { browser, origin: referrer })
 }
 
 const cookieName = (secure: boolean): string => `${secure ? '__Host-' : ''}fairlead_click`

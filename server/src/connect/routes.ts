@@ -191,7 +191,7 @@ export function connectRoutes(deps: Deps) {
     const elsewhere = sameLoopback(c.req.url, url)
     if (elsewhere) return c.redirect(elsewhere, 302)
     callers.countAddress('start', incomingOf(c))
-    const { pathname, search, searchParams } = new URL(c.req.url)
+    const { pathname, searchParams } = new URL(c.req.url)
     const caller = await callers.bySessionToken(sessionTokenIn(searchParams))
     const query = readStartQuery(searchParams)
     const key = c.req.param('key')
@@ -206,8 +206,11 @@ export function connectRoutes(deps: Deps) {
           const { allowed_origins } = await readSettings(deps.db, caller.environment.id)
           const header = (name: string) => c.req.header(name)
           const arriving = { header, browser: browserOf(deps.addressOf, incomingOf(c)), attempt, opener }
-          if (needsClick(deps.keyedHash, arriving, new URL(url).origin, allowed_origins))
-            return clickPage({ ...(await askFor(caller, key)), action: `${pathname}${search}`, cookies, secure })
+          if (needsClick(deps.keyedHash, arriving, new URL(url).origin, allowed_origins)) {
+            // Whoever opens the button's address, as a mail scanner may, sees the button again.
+            searchParams.delete('click')
+            return clickPage({ ...(await askFor(caller, key)), action: `${pathname}?${searchParams}`, cookies, secure })
+          }
         }
         const { location, setCookie } = await startOAuth(deps, caller, key, query, opener)
         return leave(location, c.req.method === 'POST' ? 303 : 302, setCookie)

@@ -10,6 +10,7 @@ import { test } from 'node:test'
 import { WebSocket } from 'ws'
 import { channelId, isChannelOf } from '../../src/connect/browser.ts'
 import { sql } from '../../src/db/sql.ts'
+import { sha256 } from '../../src/lib/id.ts'
 import { openSite } from '../connection/support/site.ts'
 import { until } from '../db/until.ts'
 import { type Answer, Browser, request } from '../support/fairlead.ts'
@@ -51,6 +52,7 @@ interface Case {
 }
 
 const cross = { 'Sec-Fetch-Site': 'cross-site', 'User-Agent': 'one' }
+const there = { ...cross, Referer: `${app}/settings` }
 const cases: Case[] = [
   { name: 'a click on a page of ours', headers: { 'Sec-Fetch-Site': 'same-origin' }, expect: 'goes on' },
   { name: 'a link in a mail', headers: { 'Sec-Fetch-Site': 'none' }, expect: 'asks' },
@@ -62,24 +64,30 @@ const cases: Case[] = [
     headers: { 'Sec-Fetch-Site': 'same-origin', 'Sec-Purpose': 'prefetch;prerender' },
     expect: 'asks',
   },
-  { name: 'a page with a socket in this browser', headers: cross, attempt: () => page(app), expect: 'goes on' },
+  { name: 'a page with a socket in this browser', headers: there, attempt: () => page(app), expect: 'goes on' },
   {
     name: 'the same, held by another process',
-    headers: cross,
+    headers: there,
     attempt: () => page(app, 'one', second),
     expect: 'goes on',
   },
   {
-    name: 'the same, with a referrer',
-    headers: { ...cross, Referer: `${app}/settings` },
+    name: 'a socket in this browser, and nobody says where the link stood',
+    headers: cross,
     attempt: () => page(app),
-    expect: 'goes on',
+    expect: 'asks',
   },
-  { name: 'a socket of another browser', headers: cross, attempt: () => page(app, 'two'), expect: 'asks' },
+  { name: 'a socket of another browser', headers: there, attempt: () => page(app, 'two'), expect: 'asks' },
   {
     name: 'a socket in this browser, and a link elsewhere',
     headers: { ...cross, Referer: 'https://mail.example/' },
     attempt: () => page(app),
+    expect: 'asks',
+  },
+  {
+    name: 'the same, held by another process, and a link elsewhere',
+    headers: { ...cross, Referer: 'https://mail.example/' },
+    attempt: () => page(app, 'one', second),
     expect: 'asks',
   },
   {
@@ -88,7 +96,7 @@ const cases: Case[] = [
     attempt: () => page(app),
     expect: 'asks',
   },
-  { name: 'an id that was made up', headers: cross, attempt: async () => randomUUID(), expect: 'asks' },
+  { name: 'an id that was made up', headers: there, attempt: async () => randomUUID(), expect: 'asks' },
   {
     name: 'a page the environment names',
     origins: [app],
@@ -96,7 +104,14 @@ const cases: Case[] = [
     attempt: async () => randomUUID(),
     expect: 'goes on',
   },
-  { name: 'its socket', origins: [app], headers: cross, attempt: () => page(app), expect: 'goes on' },
+  { name: 'its socket', origins: [app], headers: there, attempt: () => page(app), expect: 'goes on' },
+  {
+    name: 'its socket, and nobody says where the link stood',
+    origins: [app],
+    headers: cross,
+    attempt: () => page(app),
+    expect: 'asks',
+  },
   { name: 'a page it does not name', origins: [app], headers: { ...cross, Referer: `${evil}/` }, expect: 'asks' },
   {
     name: 'a socket of a page it does not name',
@@ -170,14 +185,17 @@ test('the page says who gains access, as text, and only its own button in this b
   assert.equal(last.status, 200, last.text)
 })
 
-test('an id names its browser for ten minutes', () => {
-  const hash = (text: string) => Buffer.from(text.padEnd(64, '.')).subarray(-32)
-  const id = channelId(hash, 'mine', 1_000_000)
-  assert.equal(isChannelOf(hash, id, 'mine', 1_000_000 + 599_000), true)
-  assert.equal(isChannelOf(hash, id, 'mine', 1_000_000 + 601_000), false)
-  assert.equal(isChannelOf(hash, id, 'theirs', 1_000_000), false)
-  assert.equal(isChannelOf(hash, randomUUID(), 'mine'), false)
-  assert.equal(isChannelOf(hash, '', 'mine'), false)
+test('an id names its page in its browser for ten minutes', () => {
+  const hash = sha256
+  const mine = { browser: 'mine', origin: app }
+  const id = channelId(hash, mine, 1_000_000)
+  assert.equal(isChannelOf(hash, id, mine, 1_000_000 + 599_000), true)
+  assert.equal(isChannelOf(hash, id, mine, 1_000_000 + 601_000), false)
+  assert.equal(isChannelOf(hash, id, { ...mine, browser: 'theirs' }, 1_000_000), false)
+  assert.equal(isChannelOf(hash, id, { ...mine, origin: evil }, 1_000_000), false)
+  assert.equal(isChannelOf(hash, id, { ...mine, origin: null }, 1_000_000), false)
+  assert.equal(isChannelOf(hash, randomUUID(), mine), false)
+  assert.equal(isChannelOf(hash, '', mine), false)
 })
 
 test('return URLs are the ones the environment names, to the letter', async () => {

@@ -118,7 +118,9 @@ test('13 HTTP 200 with an error: recognised, said to whoever waits, and nothing 
   assert.match(ended.text, /bad_verification_code: The code is &lt;b&gt;old&lt;\/b&gt;\./)
   assert.deepEqual(await counts(db), before)
   assert.deepEqual((await fairlead.call('GET', '/connections?endUserId=thirteen')).json.connections, [])
-  const results = await fairlead.call('GET', '/connect/session/results', undefined, { Authorization: `Bearer ${token}` })
+  const results = await fairlead.call('GET', '/connect/session/results', undefined, {
+    Authorization: `Bearer ${token}`,
+  })
   assert.deepEqual(
     results.json.data.map((one: { success: boolean; error: { code: string } }) => [one.success, one.error.code]),
     [[false, 'token_exchange_refused']],
