@@ -27,6 +27,8 @@ export interface Patient {
   signsIn: boolean
   health: string
   cause: string | null
+  /** What was said when it came into this state. */
+  said: readonly [error: string, description: string] | null
   scopesRequested: readonly string[]
   scopesGranted: readonly string[]
   renewable: boolean
@@ -122,9 +124,10 @@ export async function examine(patient: Patient): Promise<Finding[]> {
       'Refresh tokens rotate',
       `A grant that nobody uses for ${idleDays} days ends; it is renewed here well before. Never use the same grant in another program.`,
     )
-  if (patient.health === 'blocked_by_policy') addError('refresh', 'invalid_grant', 'ip restricted')
-  if (patient.health === 'needs_reauth')
-    addError('refresh', patient.cause ?? 'invalid_grant', 'expired access/refresh token')
+  const troubled = patient.health === 'needs_reauth' || patient.health === 'blocked_by_policy'
+  if (patient.said) addError('refresh', ...patient.said, troubled ? 'error' : 'warning')
+  // Known without Salesforce having said it: nobody holds the tokens any more.
+  else if (troubled) addError('refresh', 'invalid_grant', 'expired access/refresh token')
   if (patient.grants >= keptApprovals - 1)
     add(
       'approvals_near_limit',

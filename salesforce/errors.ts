@@ -3,7 +3,7 @@
  * cause has several explanations, the likeliest first by what is known of the org. Pure: the callback's page, the results of a sign-in, a
  * connection's state, the doctor and the documentation all read this one table. A text that nobody has seen yet is called just that.
  */
-import type { ExplainedCause, Explanation } from '@fairlead/contract'
+import { type ExplainedCause, type Explanation, unexplained } from '@fairlead/contract'
 import { type SetupPage, setupLink } from './setup.ts'
 
 /** On the way to the log-in page and back, at the token endpoint, at a renewal, at a reconnect, in the API, or nothing at all. */
@@ -347,7 +347,7 @@ const rows: Row[] = [
           ? 'Two requests presented the same refresh token at once. The connection is kept, and its token serves on, until it is known what came of it.'
           : 'Two requests presented the same code at once, as a double click does.',
         where === 'refresh'
-          ? 'Nothing. If it goes on: is the same grant used by another program as well?'
+          ? 'Nothing has to be done. If it goes on: is the same grant used by another program as well?'
           : 'Start the sign-in again.',
       ),
     ],
@@ -741,7 +741,7 @@ const rows: Row[] = [
     explanations: context => [
       explanation(
         'Sessions end by the timeout of the app or the org.',
-        'Nothing: it is renewed once by itself and the call sent again.',
+        'Nothing has to be done: it is renewed once by itself and the call sent again.',
       ),
       explanation(
         'It ends again at once: sessions are locked to the address they began at.',
@@ -750,7 +750,7 @@ const rows: Row[] = [
       ),
       explanation(
         'The org moved to another address.',
-        'Nothing: a renewal brings the new one.',
+        'Nothing has to be done: a renewal brings the new one.',
         page(context, 'OrgDomain'),
       ),
     ],
@@ -772,7 +772,7 @@ const rows: Row[] = [
       explanation(
         'Maintenance, or trouble on their side: https://status.salesforce.com tells.',
         where === 'refresh' || where === 'api'
-          ? 'Nothing. Connections are kept, and it is tried again.'
+          ? 'Nothing has to be done: connections are kept, and it is tried again.'
           : 'Start again in a few minutes.',
         'https://status.salesforce.com',
       ),
@@ -858,7 +858,7 @@ export function explain(met: Met, context: Context): ExplainedCause {
   const row = rows.find(({ matches }) => matches(met))
   if (!row)
     return {
-      code: 'unknown',
+      code: unexplained,
       title: 'Salesforce said something this server has no explanation for',
       explanations: [
         {

@@ -21,3 +21,6 @@ export const explainedCause = z
   .object({ code: z.string(), title: z.string(), explanations: z.array(explanation) })
   .openapi('ExplainedCause')
 export type ExplainedCause = z.infer<typeof explainedCause>
+
+/** The `code` of what no table knows: its only explanation repeats the provider's words. */
+export const unexplained = 'unknown'

@@ -3,6 +3,7 @@
  * and a test holds it to every cause the server writes.
  */
 import { z } from '@hono/zod-openapi'
+import { type ExplainedCause, explainedCause, unexplained } from './explained.ts'
 
 export const health = z.enum(['active', 'degraded', 'needs_reauth', 'blocked_by_policy'])
 export type Health = z.infer<typeof health>
@@ -69,8 +70,13 @@ export const connectionState = z
   .object({
     name: stateName,
     cause: z.enum(Object.keys(causes) as [Cause, ...Cause[]]).nullable(),
-    message: z.string(),
+    message: z
+      .string()
+      .openapi({ description: "What it means and what to do, in the provider's own terms where they are known." }),
     since: z.string().openapi({ description: 'When the connection came into this state.' }),
+    explained: explainedCause
+      .optional()
+      .openapi({ description: 'What may be behind what the provider said, likeliest first.' }),
   })
   .openapi('ConnectionState')
 export type ConnectionState = z.infer<typeof connectionState>
@@ -97,15 +103,16 @@ export type ConnectionWarning = z.infer<typeof connectionWarning>
 export const causeOf = (written: string): Cause =>
   Object.hasOwn(causes, written) ? (written as Cause) : 'provider_error'
 
-/** What people see: a pause hides the health beneath it. */
-export function stateOf(known: {
-  health: Health
-  cause: string | null
-  paused: boolean
-  since: string
-}): ConnectionState {
+/** What people see: a pause hides the health beneath it. `explained`: what the provider's own words mean, where somebody knows. */
+export function stateOf(
+  known: { health: Health; cause: string | null; paused: boolean; since: string },
+  explained?: ExplainedCause,
+): ConnectionState {
   const { health, paused, since } = known
   const cause = known.cause === null ? null : causeOf(known.cause)
   if (paused) return { name: 'paused', cause, message: states.paused, since }
-  return { name: health, cause, message: cause ? causes[cause] : states[health], since }
+  const [likeliest] = explained?.explanations ?? []
+  const isKnown = explained && likeliest && explained.code !== unexplained
+  const message = isKnown ? `${explained.title}. ${likeliest.fix}` : cause ? causes[cause] : states[health]
+  return { name: health, cause, message, since, ...(explained && { explained }) }
 }

@@ -1,5 +1,5 @@
 import { Menu } from '@base-ui/react/menu'
-import type { ActivityView, ConnectionView, Finding, TokenTimeline } from '@fairlead/contract'
+import type { ActivityView, ConnectionView, ExplainedCause, Finding, TokenTimeline } from '@fairlead/contract'
 import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query'
 import { useState } from 'react'
 import { ApiError, ask, enc, post } from '../api.ts'
@@ -123,10 +123,13 @@ export function ConnectionPage({
     >
       {act.error && <Fault error={act.error} />}
       {reconnect.error && <Fault error={reconnect.error} />}
-      {data && data.state.name !== 'active' && (
+      {data && (data.state.name !== 'active' || data.state.explained) && (
         <div className={`notice ${data.state.name === 'paused' ? '' : 'bad'}`}>
           <Icon name={data.state.name === 'paused' ? 'bars' : 'bang'} />
-          <p>{data.state.message}</p>
+          <div className="stack tight">
+            <p>{data.state.message}</p>
+            {data.state.explained && <Reasons of={data.state.explained} />}
+          </div>
         </div>
       )}
       {data?.warnings.map(one => (
@@ -236,6 +239,27 @@ function Timeline({ base, named, id, integration }: { base: string; named: strin
 }
 
 const signs = { error: ['bang', 'bad'], warning: ['half', ''], info: ['info', 'soft'], ok: ['check', 'good'] } as const
+
+/** What may be behind what the provider said, in the words its errors have everywhere. */
+function Reasons({ of: { explanations } }: { of: ExplainedCause }) {
+  return (
+    <details>
+      <summary>What may be behind it</summary>
+      <ol className="stack tight reasons">
+        {explanations.map(({ text, fix, link }) => (
+          <li key={text}>
+            {text} <strong>{fix}</strong>{' '}
+            {link && (
+              <a href={link} target="_blank" rel="noreferrer">
+                Open it there
+              </a>
+            )}
+          </li>
+        ))}
+      </ol>
+    </details>
+  )
+}
 
 function Doctor({ base, named }: { base: string; named: string }) {
   const doctor = useQuery({

@@ -4,6 +4,7 @@ import {
   causeOf,
   deleteConnection,
   type EndUser,
+  type ExplainedCause,
   type endUserView,
   getConnection,
   getOverview,
@@ -26,13 +27,17 @@ import type { Credentials } from '../credential/fresh.ts'
 import { kindNamed } from '../credential/kinds/kinds.ts'
 import { listReceipts, type RetireDeps } from '../credential/revocation/store.ts'
 import type { Revocations } from '../credential/revocation.ts'
-import { type Credential, liftBlock, setPaused } from '../credential/store.ts'
+import { type Credential, liftBlock, type ProviderSaid, setPaused } from '../credential/store.ts'
 import { Failure } from '../errors.ts'
 import { api, type Guard } from '../http/api.ts'
 import { findIntegration, findIntegrationById } from '../integration/store.ts'
 import { createCache } from '../lib/cache.ts'
 import type { Log } from '../lib/log.ts'
 import { days, isoOffset, isoZulu, minutes } from '../lib/time.ts'
+import type { Catalogue } from '../provider/catalogue.ts'
+import type { ConnectionConfig } from '../provider/endpoint.ts'
+import type { Explain } from '../provider/explain.ts'
+import type { Provider } from '../provider/schema.ts'
 import type { Db } from '../seams.ts'
 import { type Connections, type Live, requireConfirmed } from './live.ts'
 import {
@@ -51,6 +56,8 @@ interface Deps extends RetireDeps {
   db: Db
   connections: Connections
   credentials: Credentials
+  catalogue: Pick<Catalogue, 'get'>
+  explain: Explain
   revocations: Pick<Revocations, 'kick'>
   guard: Guard
   audit: Audit
@@ -60,13 +67,17 @@ interface Deps extends RetireDeps {
 export function connectionRoutes(deps: Deps) {
   const { db, connections, credentials, revocations, guard, audit, log } = deps
   const app = api()
+  const explained = async (one: ListedConnection): Promise<ListedExplained> => {
+    const provider = deps.catalogue.get(one.provider)
+    return { ...one, explained: provider && (await explainState(deps.explain, provider, one)) }
+  }
 
   app.openapi(guard(listRoute), async c => {
     const { environment } = environmentCaller(c.get('caller'))
     const listed = await listConnections(db, environment.id, c.req.valid('query') as ConnectionFilter)
     return c.json(
       {
-        connections: listed.map(listedView),
+        connections: (await Promise.all(listed.map(explained))).map(listedView),
       },
       200,
     )
@@ -83,7 +94,7 @@ export function connectionRoutes(deps: Deps) {
         ...counts,
         states: { active: 0, degraded: 0, needs_reauth: 0, blocked_by_policy: 0, paused: 0, ...states },
         soonest: soonest && { ...soonest, expires_at: isoZulu(new Date(soonest.expires_at)) },
-        attention: attention.map(listedView),
+        attention: (await Promise.all(attention.map(explained))).map(listedView),
       },
       200,
     )
@@ -122,7 +133,8 @@ export function connectionRoutes(deps: Deps) {
       credential = await renew(live.holder, credential)
     }
     const lastFetchedAt = reveals ? connections.fetched(live) : live.connection.lastFetchedAt
-    const shown = { credential, lastFetchedAt, reveals, withRefreshToken: query.refresh_token }
+    const known = await explainState(deps.explain, live.provider, credential)
+    const shown = { credential, explained: known, lastFetchedAt, reveals, withRefreshToken: query.refresh_token }
     return c.json(fullView(live, shown), 200)
   })
 
@@ -166,12 +178,15 @@ export function connectionRoutes(deps: Deps) {
     return c.json({ success: true as const }, 200)
   })
 
-  const standing = ({ connection, integration }: Live, credential: Credential) => ({
+  const standing = async ({ connection, integration, provider }: Live, credential: Credential) => ({
     connection_id: connection.connectionId,
     provider_config_key: integration.key,
     health: credential.health,
     cause: credential.cause === null ? null : causeOf(credential.cause),
-    state: stateOf({ ...credential, since: isoZulu(credential.stateSince) }),
+    state: stateOf(
+      { ...credential, since: isoZulu(credential.stateSince) },
+      await explainState(deps.explain, provider, credential),
+    ),
     expires_at: credential.expiresAt && isoZulu(credential.expiresAt),
   })
 
@@ -184,7 +199,7 @@ export function connectionRoutes(deps: Deps) {
       await liftBlock(tx, live.credential.id)
       await audit(tx, actorOf(c), entryOf('connection.refreshed', live))
     })
-    return c.json(standing(live, await credentials.forced(live.holder, live.credential)), 200)
+    return c.json(await standing(live, await credentials.forced(live.holder, live.credential)), 200)
   })
 
   const pausing = async (caller: Caller, actor: Actor, key: string, connectionId: string, paused: boolean) => {
@@ -283,15 +298,29 @@ export function warningsOf({ provider, grants }: Pick<Live, 'provider' | 'grants
   return [{ code: 'grants_near_limit', message: warnings.grants_near_limit, payload: { live: grants, limit } }]
 }
 
+/** What the provider said with the cause of a state, where its hooks know what that means. */
+async function explainState(
+  explain: Explain,
+  provider: Provider,
+  { said, config }: { said: ProviderSaid | null; config: ConnectionConfig },
+): Promise<ExplainedCause | undefined> {
+  if (!said) return undefined
+  const [error, description] = said
+  return explain(provider, { where: 'refresh', error, description }, config)
+}
+
+type ListedExplained = ListedConnection & { explained: ExplainedCause | undefined }
+
 interface Shown {
   credential: Credential
+  explained?: ExplainedCause | undefined
   lastFetchedAt: Date | null
   reveals: boolean
   withRefreshToken: boolean
 }
 
 /** One connection, whole. */
-export const fullView = (live: Live, { credential, lastFetchedAt, reveals, withRefreshToken }: Shown) => ({
+export const fullView = (live: Live, { credential, explained, lastFetchedAt, reveals, withRefreshToken }: Shown) => ({
   ...commonView(live.connection),
   provider_config_key: live.integration.key,
   provider: live.integration.provider,
@@ -302,19 +331,19 @@ export const fullView = (live: Live, { credential, lastFetchedAt, reveals, withR
   last_fetched_at: lastFetchedAt && isoOffset(lastFetchedAt),
   confirm_by: live.connection.confirmBy && isoOffset(live.connection.confirmBy),
   health: credential.health,
-  state: stateOf({ ...credential, since: isoZulu(credential.stateSince) }),
+  state: stateOf({ ...credential, since: isoZulu(credential.stateSince) }, explained),
   warnings: warningsOf(live),
   scopes: { requested: credential.scopesRequested, granted: credential.scopesGranted },
   credentials: reveals ? credentialView(credential, withRefreshToken) : {},
 })
 
-const listedView = (connection: ListedConnection) => ({
+const listedView = (connection: ListedExplained) => ({
   ...commonView(connection),
   provider_config_key: connection.integrationKey,
   provider: connection.provider,
   created: isoOffset(connection.createdAt),
   health: connection.health,
-  state: stateOf({ ...connection, since: isoZulu(connection.stateSince) }),
+  state: stateOf({ ...connection, since: isoZulu(connection.stateSince) }, connection.explained),
 })
 
 const commonView = (connection: Connection) => ({

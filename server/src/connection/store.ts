@@ -1,8 +1,9 @@
 import type { ConnectionFilter, EndUser, Health, Organization } from '@fairlead/contract'
 import { type RetireDeps, type Retired, retire } from '../credential/revocation/store.ts'
-import { blockUntold } from '../credential/store.ts'
+import { blockUntold, type ProviderSaid } from '../credential/store.ts'
 import { sql } from '../db/sql.ts'
 import type { Integration } from '../integration/store.ts'
+import type { ConnectionConfig } from '../provider/endpoint.ts'
 import type { Db } from '../seams.ts'
 
 export interface Connection {
@@ -62,6 +63,9 @@ export interface ListedConnection extends Connection {
   provider: string
   health: Health
   cause: string | null
+  /** What the provider said with the cause, and then also of which account. */
+  said: ProviderSaid | null
+  config: ConnectionConfig
   paused: boolean
   stateSince: Date
 }
@@ -81,11 +85,14 @@ export async function listConnections(
       provider: string
       health: Health
       cause: string | null
+      said: ProviderSaid | null
+      config: ConnectionConfig | null
       paused: boolean
       state_since: Date
     }
   >(sql`
-    select c.*, i.unique_key, i.provider, k.health, k.cause, k.paused, k.state_since
+    select c.*, i.unique_key, i.provider, k.health, k.cause, k.said, k.paused, k.state_since,
+      case when k.said is not null then k.config end as config
     from connection c join integration i on i.id = c.integration_id join credential k on k.id = c.credential_id
     where c.environment_id = ${environmentId}
       and (${filter.connectionId ?? null}::text is null or c.connection_id = ${filter.connectionId ?? null})
@@ -108,6 +115,8 @@ export async function listConnections(
     provider: row.provider,
     health: row.health,
     cause: row.cause,
+    said: row.said,
+    config: row.config ?? {},
     paused: row.paused,
     stateSince: row.state_since,
   }))

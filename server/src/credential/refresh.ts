@@ -19,7 +19,7 @@ import { loginRefused } from './kinds/bearer.ts'
 import { kindNamed } from './kinds/kinds.ts'
 import { factsOf, type TokenAnswer, type TokenSet } from './kinds/oauth2-code.ts'
 import type { Holder, RefreshDeps } from './refresh-deps.ts'
-import type { Attempt, Credential, Installed, Successor } from './store.ts'
+import type { Attempt, Credential, Installed, ProviderSaid, Successor } from './store.ts'
 import { backOff, blockedBackOff, longestBackOff } from './timing.ts'
 
 /** Why it is renewed: its end is near, somebody asked, or the provider called the access token dead. */
@@ -56,8 +56,10 @@ export async function refreshOnce(
 
   /** Longer when the provider said so. */
   let backOffMs = backOff(credential.failures)
+  /** The provider's own words, for the state of the connection. */
+  let told: ProviderSaid | undefined
   const doubt = async (cause: string): Promise<RefreshOutcome> => {
-    await persist(deps, () => store.leaveInDoubt(attempt, cause, backOffMs))
+    await persist(deps, () => store.leaveInDoubt(attempt, cause, backOffMs, told))
     return { kind: 'unavailable', cause }
   }
   const withdraw = async (
@@ -65,7 +67,7 @@ export async function refreshOnce(
     health: Health = credential.health,
     wait = backOffMs,
   ): Promise<RefreshOutcome> => {
-    await persist(deps, () => store.withdraw(attempt, health, cause, wait))
+    await persist(deps, () => store.withdraw(attempt, health, cause, wait, told))
     return { kind: 'unavailable', cause }
   }
 
@@ -137,21 +139,23 @@ export async function refreshOnce(
     case 'answered':
       break
   }
-  const told = retryAfterMs(answer.headers['retry-after'], clock.wall()) ?? 0
-  backOffMs = Math.max(backOffMs, Math.min(longestBackOff, told))
+  const wanted = retryAfterMs(answer.headers['retry-after'], clock.wall()) ?? 0
+  backOffMs = Math.max(backOffMs, Math.min(longestBackOff, wanted))
   const { read } = answer
   if (read.kind === 'tokens') return save(deps, holder, credential, read.tokens)
+  if (read.kind === 'unreadable' && read.status >= 400) told = [`HTTP ${read.status}`, '']
   if (read.kind !== 'error')
     return read.kind === 'unreadable' && read.status === 429 ? takeBack('provider_busy') : doubt('refresh_unreadable')
 
   const sentAlong = [client.secret?.reveal(), credential.refreshToken?.reveal(), ...Object.values(credential.given)]
   const said = withhold(read.description, sentAlong)
+  told = [withhold(read.error, sentAlong).slice(0, 512).toWellFormed(), said.toWellFormed()]
   deps.log.warn({ credential: credential.id, error: read.error, description: said }, 'refresh refused')
   const isOwners = Object.keys(credential.given).length > 0
   switch (meaningOf(provider, read, isOwners)) {
     case 'refused': {
       const cause = renewsFromGiven(credential) ? loginRefused : read.error
-      await persist(deps, () => store.refuse(attempt, cause, accessDead))
+      await persist(deps, () => store.refuse(attempt, cause, accessDead, told))
       return { kind: 'refused', cause }
     }
     case 'blocked':

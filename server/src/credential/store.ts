@@ -49,6 +49,8 @@ export interface Credential {
   epoch: string | undefined
   health: Health
   cause: string | null
+  /** What the provider said with the cause. */
+  said: ProviderSaid | null
   paused: boolean
   /** When the state people see began. */
   stateSince: Date
@@ -61,6 +63,9 @@ export interface Credential {
   nextTryAt: number
   failures: number
 }
+
+/** RFC 6749 §5.2, redacted. */
+export type ProviderSaid = [error: string, description: string]
 
 interface Row {
   id: string
@@ -84,6 +89,7 @@ interface Row {
   last_tried: boolean
   health: Health
   cause: string | null
+  said: ProviderSaid | null
   paused: boolean
   state_since: Date
   intent_claim: string | null
@@ -184,6 +190,7 @@ async function fromRow({ vault, clock, timing }: StoreDeps, row: Row): Promise<C
     lastTried: row.last_tried,
     health: row.health,
     cause: row.cause,
+    said: row.said,
     paused: row.paused,
     stateSince: row.state_since,
     intentClaim: row.intent_claim,
@@ -313,7 +320,7 @@ export async function replaceGrant(deps: StoreDeps, id: string, added: NewCreden
         config = config || ${JSON.stringify(config)}::jsonb, account = coalesce(${account}, account),
         scopes_requested = ${scopesRequested}, scopes_granted = ${scopesGranted},
         grant_number = grant_number + 1, db_epoch = ${epoch}, last_tried = false, keep_alive_at = null,
-        spent = false, suspect = false, health = 'active', cause = null, next_try_at = null, failures = 0,
+        spent = false, suspect = false, health = 'active', cause = null, said = null, next_try_at = null, failures = 0,
         claim_id = null, lease_until = null, intent_claim = null, intent_at = null, intent_node = null
       where id = ${id} and gone_at is null returning id)
     select pg_notify('fairlead_changed', 'credential ' || id) from replaced`)
@@ -485,13 +492,13 @@ export interface CredentialStore {
    * VERDICT: refused for good. By lineage, not by ownership; the tokens stay, a replay may still heal it. `accessDead`: the provider has
    * refused the access token as well.
    */
-  refuse(attempt: Attempt, cause: string, accessDead: boolean): Promise<void>
+  refuse(attempt: Attempt, cause: string, accessDead: boolean, said?: ProviderSaid): Promise<void>
   /** INACTIVE: the token was used and its answer lost. */
   markSpent(attempt: Attempt): Promise<void>
   /** STILL IN DOUBT: the intent stays, the old access token keeps serving. */
-  leaveInDoubt(attempt: Attempt, cause: string, backOffMs: number): Promise<void>
+  leaveInDoubt(attempt: Attempt, cause: string, backOffMs: number, said?: ProviderSaid): Promise<void>
   /** WITHDRAW: nothing was written, or a refusal that precedes processing came back. Also gives back a claim without an intent. */
-  withdraw(attempt: Attempt, health: Health, cause: string, backOffMs: number): Promise<void>
+  withdraw(attempt: Attempt, health: Health, cause: string, backOffMs: number, said?: ProviderSaid): Promise<void>
   /** EXHAUSTED: the access token is dead and nothing is left to try. */
   exhaust(credential: Credential, introspects: boolean): Promise<void>
   /** Presentations nobody has settled, to be watched. */
@@ -555,7 +562,7 @@ export function createCredentialStore(deps: StoreDeps): CredentialStore {
             expires_at = clock_timestamp() + ${tokens.lifeMs ?? null}::float8 * interval '1 millisecond',
             config = config || ${JSON.stringify(facts)}::jsonb, rotates = ${rotated}, db_epoch = ${successor.epoch},
             scopes_granted = coalesce(${tokens.scopes ?? null}::text[], scopes_granted),
-            spent = false, suspect = false, health = 'active', cause = null, next_try_at = null, failures = 0, last_tried = false,
+            spent = false, suspect = false, health = 'active', cause = null, said = null, next_try_at = null, failures = 0, last_tried = false,
             keep_alive_at = case when ${idleLimitMs === undefined} then keep_alive_at
               else keep_alive_moment(keep_alive_turn, clock_timestamp(), ${idleLimitMs ?? null}::float8 * interval '1 millisecond') end,
             claim_id = null, lease_until = null, intent_claim = null, intent_at = null, intent_node = null
@@ -582,10 +589,10 @@ export function createCredentialStore(deps: StoreDeps): CredentialStore {
       return ours ? 'already_installed' : 'superseded'
     },
 
-    async refuse({ credential }, cause, accessDead) {
+    async refuse({ credential }, cause, accessDead, said) {
       await run(sql`
         with refused as (
-          update credential set health = 'needs_reauth', cause = ${cause},
+          update credential set health = 'needs_reauth', cause = ${cause}, said = ${said ?? null}::text[],
             expires_at = case when ${accessDead} then least(expires_at, clock_timestamp()) else expires_at end,
             claim_id = null, lease_until = null, intent_claim = null, intent_at = null, intent_node = null
           where id = ${credential.id} and token_version = ${credential.tokenVersion} and token_fp = ${credential.fingerprint}
@@ -597,7 +604,7 @@ export function createCredentialStore(deps: StoreDeps): CredentialStore {
     async markSpent({ credential }) {
       await run(sql`
         with spent as (
-          update credential set spent = true, health = 'degraded', cause = 'refresh_response_lost',
+          update credential set spent = true, health = 'degraded', cause = 'refresh_response_lost', said = null,
             claim_id = null, lease_until = null, intent_claim = null, intent_at = null, intent_node = null
           where id = ${credential.id} and token_version = ${credential.tokenVersion} and token_fp = ${credential.fingerprint}
             and gone_at is null
@@ -605,20 +612,20 @@ export function createCredentialStore(deps: StoreDeps): CredentialStore {
         select pg_notify('fairlead_changed', 'credential ' || id), pg_notify('fairlead_changed', 'pull ' || id) from spent`)
     },
 
-    async leaveInDoubt({ credential, claim }, cause, backOffMs) {
+    async leaveInDoubt({ credential, claim }, cause, backOffMs, said) {
       await run(sql`
         with doubted as (
-          update credential set health = 'degraded', cause = ${cause}, lease_until = null, claim_id = null, failures = failures + 1,
-            next_try_at = clock_timestamp() + ${backOffMs}::float8 * interval '1 millisecond'
+          update credential set health = 'degraded', cause = ${cause}, said = ${said ?? null}::text[], lease_until = null,
+            claim_id = null, failures = failures + 1, next_try_at = clock_timestamp() + ${backOffMs}::float8 * interval '1 millisecond'
           where id = ${credential.id} and claim_id = ${claim} and token_version = ${credential.tokenVersion}
           returning id)
         select pg_notify('fairlead_changed', 'credential ' || id) from doubted`)
     },
 
-    async withdraw({ credential, claim }, health, cause, backOffMs) {
+    async withdraw({ credential, claim }, health, cause, backOffMs, said) {
       await run(sql`
         with withdrawn as (
-          update credential set health = ${health}, cause = ${cause}, failures = failures + 1,
+          update credential set health = ${health}, cause = ${cause}, said = ${said ?? null}::text[], failures = failures + 1,
             next_try_at = clock_timestamp() + ${backOffMs}::float8 * interval '1 millisecond',
             intent_at = case when intent_claim = ${claim} then null else intent_at end,
             intent_node = case when intent_claim = ${claim} then null else intent_node end,
@@ -633,7 +640,7 @@ export function createCredentialStore(deps: StoreDeps): CredentialStore {
     async exhaust(credential, introspects) {
       await run(sql`
         with exhausted as (
-          update credential set health = 'needs_reauth', cause = 'answer_lost'
+          update credential set health = 'needs_reauth', cause = 'answer_lost', said = null
           where id = ${credential.id} and token_version = ${credential.tokenVersion} and health = 'degraded' and gone_at is null
             and (spent or (intent_claim is not null and not ${introspects} and last_tried
               and intent_at < clock_timestamp() - ${timing.quiet}::float8 * interval '1 millisecond'))

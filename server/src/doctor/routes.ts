@@ -59,6 +59,7 @@ export function doctorRoutes(deps: Deps) {
       ...{
         health: known.health,
         cause: known.cause,
+        said: known.said,
         rotates: known.rotates,
         renewable: known.refreshToken !== undefined,
       },

@@ -51,7 +51,9 @@ const secretParameters = new Set([
 /** Values that are secrets by their looks. Every pattern is linear: no nested repetition. */
 const shapes: [RegExp, string][] = [
   // RFC 6750 §2.1, RFC 7617: the rest of an Authorization header.
-  [/\b(Bearer|Basic|OAuth|Token) +[\w.~+/=!%-]{8,}/gi, `$1 ${hidden}`],
+  [/\b(Bearer|Basic|OAuth) +[\w.~+/=!%-]{8,}/gi, `$1 ${hidden}`],
+  // The same word in prose: "token validity expired" is a reason and holds no secret. One lower-case word is no token.
+  [/\b([Tt]oken|TOKEN) +(?![a-z]{8,14}(?:[\s,;:)]|\.?$|\.\s))[\w.~+/=!%-]{8,}/g, `$1 ${hidden}`],
   // Salesforce access token or session id: organisation id, "!", the rest.
   [/\b00D[A-Za-z0-9]{12,15}(?:!|%21)[\w.%+/=-]+/g, hidden],
   // Salesforce refresh token.

@@ -1,4 +1,6 @@
 import type { ExplainedCause } from '@fairlead/contract'
+import { createCache } from '../lib/cache.ts'
+import { minutes } from '../lib/time.ts'
 import type { Catalogue } from './catalogue.ts'
 import type { ConnectionConfig } from './endpoint.ts'
 import type { Said } from './hooks.ts'
@@ -18,7 +20,18 @@ interface Deps {
   exits(): Promise<string[]>
 }
 
-export const createExplain =
-  ({ catalogue, redirectUri, exits }: Deps): Explain =>
-  async (provider, met, config) =>
-    catalogue.hooks(provider).explain?.({ provider, ...met, config, redirectUri, exits: await exits() })
+export function createExplain({ catalogue, redirectUri, exits }: Deps): Explain {
+  // A list of a thousand connections in trouble asks for each of them, and names are looked up for it.
+  const known = createCache<Promise<string[]>>({ max: 1, maxAgeMs: minutes(1) })
+  const recent = () => {
+    const asked = known.get('exits')
+    if (asked) return asked
+    const asking = exits()
+    known.set('exits', asking)
+    return asking
+  }
+  return async (provider, met, config) => {
+    const { explain } = catalogue.hooks(provider)
+    return explain?.({ provider, ...met, config, redirectUri, exits: await recent() })
+  }
+}

@@ -112,6 +112,8 @@ export interface Patient {
   health: Health
   /** As `ConnectionState.cause`. */
   cause: string | null
+  /** What the provider said with it: its error and its description. */
+  said: readonly [error: string, description: string] | null
   scopesRequested: readonly string[]
   scopesGranted: readonly string[]
   renewable: boolean

@@ -71,6 +71,21 @@ test('prose stays as it is', () => {
   assert.equal(redactText(prose), prose)
 })
 
+test('a reason that speaks of a token is not taken for one, and a token in its place is', () => {
+  for (const reason of ['token validity expired', 'invalid token: the token supplied.', 'Token rejected'])
+    assert.equal(redactText(reason), reason)
+  for (const token of [
+    'abcdefghij.klmnop',
+    'abcdefghijklmnopqrstuvw',
+    'ABCDEFGHIJ',
+    'abcdefgh1',
+    'abcdefgh-',
+    'abcdefgh=',
+  ])
+    for (const scheme of ['Token', 'token', 'TOKEN'])
+      assert.equal(redactText(`${scheme} ${token}`), `${scheme} [redacted]`)
+})
+
 test('the rest of the query survives', () => {
   assert.equal(redactUrl('/cb?a=1&code=xyz&b=2#c'), '/cb?a=1&code=[redacted]&b=2#c')
 })

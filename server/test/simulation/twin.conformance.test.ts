@@ -315,7 +315,7 @@ const cases: Case[] = [
       const attempt = await intended(rig)
       await rig.pass(6 * minutes)
       await claimed(rig, claims.second, { ...asked, ripe: [claims.first] })
-      await rig.store.refuse(attempt, 'invalid_grant', false)
+      await rig.store.refuse(attempt, 'invalid_grant', false, ['invalid_grant', 'expired'])
       say(took(await rig.store.claim(await rig.load(), claims.third, asked)))
       say(await rig.store.install(answerTo(attempt.credential, tokens('healed'))))
     },
@@ -357,7 +357,7 @@ const cases: Case[] = [
       const attempt = await intended(rig)
       await rig.store.leaveInDoubt({ ...attempt, claim: claims.second }, 'in_doubt', 5_000)
       say(await rig.seen())
-      await rig.store.leaveInDoubt(attempt, 'in_doubt', 5_000)
+      await rig.store.leaveInDoubt(attempt, 'in_doubt', 5_000, ['invalid_grant', ''])
       say(took(await rig.store.claim(await rig.load(), claims.second, { ...asked, rotates: false })))
       await rig.pass(6_000)
       say(took(await rig.store.claim(await rig.load(), claims.second, { ...asked, rotates: false })))
@@ -371,7 +371,11 @@ const cases: Case[] = [
   [
     'a claim without an intent is given back',
     hour,
-    async rig => rig.store.withdraw(await claimed(rig, claims.first), 'blocked_by_policy', 'policy', 5_000),
+    async rig =>
+      rig.store.withdraw(await claimed(rig, claims.first), 'blocked_by_policy', 'policy', 5_000, [
+        'invalid_grant',
+        'ip',
+      ]),
   ],
   [
     'an intent is withdrawn when somebody else has the claim',
@@ -630,6 +634,7 @@ describe('the twin and PostgreSQL', () => {
             suspect: row.suspect,
             health: row.health,
             cause: row.cause,
+            said: row.said,
             paused: row.paused,
             goneAt: instant('gone'),
             epoch: row.db_epoch,

@@ -5,7 +5,14 @@
  */
 import type { Health } from '@fairlead/contract'
 import type { TokenSet } from '../../src/credential/kinds/oauth2-code.ts'
-import type { Attempt, Credential, CredentialStore, Installing, Successor } from '../../src/credential/store.ts'
+import type {
+  Attempt,
+  Credential,
+  CredentialStore,
+  Installing,
+  ProviderSaid,
+  Successor,
+} from '../../src/credential/store.ts'
 import { margin, type Timing } from '../../src/credential/timing.ts'
 import type { Secret } from '../../src/lib/secret.ts'
 import type { ConnectionConfig } from '../../src/provider/endpoint.ts'
@@ -40,6 +47,7 @@ export interface Row {
   suspect: boolean
   health: Health
   cause: string | null
+  said: ProviderSaid | null
   paused: boolean
   goneAt: number | null
   epoch: string | null
@@ -177,6 +185,7 @@ export class Twin {
       ...(idleLimitMs !== undefined && { keepAliveAt: idleLimitMs === null ? null : now + idleLimitMs / 3 }),
       health: 'active',
       cause: null,
+      said: null,
       nextTryAt: null,
       failures: 0,
       lastTried: false,
@@ -197,27 +206,39 @@ export class Twin {
       : 'superseded'
   }
 
-  refuse({ credential }: Attempt, cause: string, accessDead: boolean): void {
+  refuse({ credential }: Attempt, cause: string, accessDead: boolean, said: ProviderSaid | null = null): void {
     const row = this.#held({ credential })
     if (!row || !same(row.tokenFp, credential.fingerprint)) return
     const expiresAt = accessDead ? Math.min(row.expiresAt ?? Number.POSITIVE_INFINITY, this.#now()) : row.expiresAt
-    this.#set(row, 'refuse', { health: 'needs_reauth', cause, expiresAt, ...nobodys })
+    this.#set(row, 'refuse', { health: 'needs_reauth', cause, said, expiresAt, ...nobodys })
   }
 
   markSpent({ credential }: Attempt): void {
     const row = this.#held({ credential })
     if (!row || !same(row.tokenFp, credential.fingerprint)) return
-    this.#set(row, 'markSpent', { spent: true, health: 'degraded', cause: 'refresh_response_lost', ...nobodys })
+    this.#set(row, 'markSpent', {
+      spent: true,
+      health: 'degraded',
+      cause: 'refresh_response_lost',
+      said: null,
+      ...nobodys,
+    })
     this.#notify(`pull ${row.id}`)
   }
 
-  leaveInDoubt({ credential, claim }: Attempt, cause: string, backOffMs: number): void {
+  leaveInDoubt(
+    { credential, claim }: Attempt,
+    cause: string,
+    backOffMs: number,
+    said: ProviderSaid | null = null,
+  ): void {
     // Not fenced by `gone_at`, as the statement is not.
     const row = this.rows.get(credential.id)
     if (row?.claimId !== claim || row.tokenVersion !== credential.tokenVersion) return
     this.#set(row, 'leaveInDoubt', {
       health: 'degraded',
       cause,
+      said,
       leaseUntil: null,
       claimId: null,
       failures: row.failures + 1,
@@ -225,7 +246,13 @@ export class Twin {
     })
   }
 
-  withdraw({ credential, claim }: Attempt, health: Health, cause: string, backOffMs: number): void {
+  withdraw(
+    { credential, claim }: Attempt,
+    health: Health,
+    cause: string,
+    backOffMs: number,
+    said: ProviderSaid | null = null,
+  ): void {
     const row = this.rows.get(credential.id)
     if (row?.tokenVersion !== credential.tokenVersion) return
     const claimed = row.claimId === claim
@@ -234,6 +261,7 @@ export class Twin {
     this.#set(row, 'withdraw', {
       health,
       cause,
+      said,
       failures: row.failures + 1,
       nextTryAt: this.#now() + backOffMs,
       ...(intended && { intentAt: null, intentNode: null, intentClaim: null, lastTried: false }),
@@ -246,7 +274,7 @@ export class Twin {
     if (row?.health !== 'degraded') return
     const tried = row.intentClaim !== null && !introspects && row.lastTried
     if (!row.spent && !(tried && row.intentAt! < this.#now() - this.#timing.quiet)) return
-    this.#set(row, 'exhaust', { health: 'needs_reauth', cause: 'answer_lost' })
+    this.#set(row, 'exhaust', { health: 'needs_reauth', cause: 'answer_lost', said: null })
   }
 
   blockedDue(): { id: string; integrationId: number }[] {
@@ -296,6 +324,7 @@ export class Twin {
       suspect: false,
       health: 'active' as const,
       cause: null,
+      said: null,
       nextTryAt: null,
       failures: 0,
       ...nobodys,
@@ -351,6 +380,7 @@ export class Twin {
       suspect: false,
       health: 'active',
       cause: null,
+      said: null,
       nextTryAt: null,
       failures: 0,
       ...nobodys,
@@ -417,6 +447,7 @@ export function opened(row: Returned, clock: Clock, timing: Timing): Credential 
     lastTried: row.lastTried,
     health: row.health,
     cause: row.cause,
+    said: row.said,
     paused: row.paused,
     stateSince: new Date(0),
     intentClaim: row.intentClaim,
@@ -439,11 +470,12 @@ export function twinStore(twin: Twin, clock: Clock, timing: Timing, carry: Carry
       (await carry('install', () => twin.install(successor, installing)))
         ? 'installed'
         : carry('look', () => twin.missed(successor)),
-    refuse: (attempt, cause, accessDead) => carry('refuse', () => twin.refuse(attempt, cause, accessDead)),
+    refuse: (attempt, cause, accessDead, said) => carry('refuse', () => twin.refuse(attempt, cause, accessDead, said)),
     markSpent: attempt => carry('markSpent', () => twin.markSpent(attempt)),
-    leaveInDoubt: (attempt, cause, backOffMs) => carry('doubt', () => twin.leaveInDoubt(attempt, cause, backOffMs)),
-    withdraw: (attempt, health, cause, backOffMs) =>
-      carry('withdraw', () => twin.withdraw(attempt, health, cause, backOffMs)),
+    leaveInDoubt: (attempt, cause, backOffMs, said) =>
+      carry('doubt', () => twin.leaveInDoubt(attempt, cause, backOffMs, said)),
+    withdraw: (attempt, health, cause, backOffMs, said) =>
+      carry('withdraw', () => twin.withdraw(attempt, health, cause, backOffMs, said)),
     exhaust: (credential, introspects) => carry('exhaust', () => twin.exhaust(credential, introspects)),
     openIntents: () => carry('openIntents', () => twin.openIntents()),
     blockedDue: () => carry('blockedDue', () => twin.blockedDue()),

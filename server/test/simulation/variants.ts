@@ -276,8 +276,8 @@ export const variants: Variant[] = [
     edits: [
       [
         twin,
-        "health: 'degraded',\n      cause,\n      leaseUntil",
-        "health: 'degraded',\n      paused: false,\n      cause,\n      leaseUntil",
+        "health: 'degraded',\n      cause,\n      said,\n      leaseUntil",
+        "health: 'degraded',\n      paused: false,\n      cause,\n      said,\n      leaseUntil",
       ],
       [
         twin,

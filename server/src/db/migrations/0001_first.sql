@@ -228,6 +228,8 @@ create table credential (
   suspect boolean not null default false,
   health text not null default 'active' check (health in ('active', 'degraded', 'needs_reauth', 'blocked_by_policy')),
   cause text,
+  -- what the provider said with it: its error and its description, without anything that was sent to it
+  said text[],
   -- moved by people only; separate from health so that a save cannot undo them
   paused boolean not null default false,
   -- when the state people see began; kept by a trigger, because many statements move it and none may forget
