@@ -25,17 +25,18 @@ import {
   loadCredential,
   type NewCredential,
 } from '../credential/store.ts'
-import { EgressError, Failure } from '../errors.ts'
+import { Failure } from '../errors.ts'
 import { findIntegrationById, type Integration } from '../integration/store.ts'
 import type { Log } from '../lib/log.ts'
-import { withhold } from '../net/redact.ts'
 import type { Catalogue } from '../provider/catalogue.ts'
 import { type ConnectionConfig, endpoint, tokenUrlOf } from '../provider/endpoint.ts'
 import type { Explain } from '../provider/explain.ts'
 import type { Provider } from '../provider/schema.ts'
 import type { Egress } from '../seams.ts'
+import { accepted, askOnce } from './answer.ts'
 import { isSameBrowser } from './browser.ts'
 import { type Attempt, tellSuccess } from './notify.ts'
+import { finishOAuth1 } from './oauth1.ts'
 import {
   accountView,
   addressOf,
@@ -67,9 +68,6 @@ export interface Connected {
   config: ConnectionConfig
   warnings: ConnectionWarning[]
 }
-
-/** Far above any real token response (the largest seen is 12 KB), far below what would hurt. */
-const maxTokenResponse = 1024 * 1024
 
 /** Providers with installation flows call it by other names. */
 export const stateOf = (search: URLSearchParams): string | null =>
@@ -105,8 +103,10 @@ export async function finishOAuth(
   if (!integration) throw new Failure('unknown_provider_config')
   const { provider, holder } = holderOf(deps.catalogue, integration)
 
-  const code = await codeOf(deps, provider, search, handshake.config)
-  const tokens = await exchange(deps, holder, handshake, code)
+  const tokens =
+    provider.auth_mode === 'OAUTH1'
+      ? await finishOAuth1(deps, holder, handshake, search)
+      : await exchange(deps, holder, handshake, await codeOf(deps, provider, search, handshake.config))
   const { learned, config: told } = accountFacts(deps, holder, handshake.config, tokens)
   const config = {
     ...told,
@@ -161,56 +161,20 @@ async function codeOf(
   return code
 }
 
-/** Presents the code, once. Whatever happens to the request, it is not sent again: a code is single-use (RFC 6749 §4.1.2). */
+/** Presents the code, once. */
 async function exchange(deps: CallbackDeps, holder: Holder, handshake: Handshake, code: string): Promise<TokenSet> {
   const { provider, client } = holder
-  const url = endpoint(provider, tokenUrlOf(provider) ?? '', handshake.config)
+  const { config } = handshake
+  const url = endpoint(provider, tokenUrlOf(provider) ?? '', config)
   if (!url) throw new Failure('connection_config_missing')
   const grant = codeGrant(provider, code, handshake.redirectUri, handshake.verifier.reveal())
-  const request = tokenRequest(provider, client, grant, handshake.config)
-  const answer = await deps.egress
-    .request({ method: 'POST', url, ...request, deadlineMs: deps.timing.answer, maxBytes: maxTokenResponse })
-    .catch((error: unknown) => {
-      if (!(error instanceof EgressError)) throw error
-      if (error.reason === 'too_large') throw new Failure('token_response_too_large', { cause: error })
-      if (error.phase === 'refused') throw new Failure('egress_refused', { cause: error })
-      throw new Failure(error.phase === 'unsent' ? 'token_endpoint_unreachable' : 'token_exchange_unanswered', {
-        cause: error,
-      })
-    })
-
+  const answer = await askOnce(deps, { method: 'POST', url, ...tokenRequest(provider, client, grant, config) })
   const read = readTokenAnswer(provider, answer.status, answer.body, deps.clock.wall())
-  switch (read.kind) {
-    case 'tokens':
-      return read.tokens
-    case 'unsupported_type':
-      throw new Failure('token_type_unsupported', { payload: { token_type: read.tokenType } })
-    case 'unreadable':
-      throw new Failure('token_response_unreadable', {
-        cause: `HTTP ${read.status}: ${read.reason}`,
-        // What answers in the provider's stead when it is down speaks HTML; its status is all there is to go by.
-        explained:
-          read.status >= 400
-            ? await deps.explain(
-                provider,
-                { where: 'token', error: `HTTP ${read.status}`, description: '' },
-                handshake.config,
-              )
-            : undefined,
-      })
-    case 'error': {
-      // Some providers repeat what they were sent; it must reach neither the page nor the log.
-      const sent = [client.secret?.reveal(), code, handshake.verifier.reveal()].filter(secret => secret !== undefined)
-      const [error, description] = [withhold(read.error, sent), withhold(read.description, sent)]
-      const said = [error, description].filter(Boolean).join(': ')
-      throw new Failure(/^invalid_client(_id)?$/.test(read.error) ? 'token_client_invalid' : 'token_exchange_refused', {
-        payload: { provider_said: said },
-        cause: `HTTP ${read.status}: ${said}`,
-        explained: await deps.explain(provider, { where: 'token', error, description }, handshake.config),
-      })
-    }
-  }
+  return accepted(deps, holder, config, read, [code, handshake.verifier.reveal()])
 }
+
+/** Of a token response. */
+const secretMembers = new Set(['access_token', 'refresh_token', 'id_token', 'oauth_token', 'oauth_token_secret'])
 
 /**
  * Whose account is it, asked of the provider itself before anything is stored: a sandbox is not filed under production. What the
@@ -230,7 +194,7 @@ export async function checkAccount(
   learned: ConnectionConfig,
 ): Promise<Record<string, string>> {
   const { provider } = holder
-  const { access_token: _, refresh_token: __, id_token: ___, ...told } = tokens.raw
+  const told = Object.fromEntries(Object.entries(tokens.raw).filter(([name]) => !secretMembers.has(name)))
   const checked = await deps.catalogue.hooks(provider).checkAccount?.({
     provider,
     config,

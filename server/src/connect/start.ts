@@ -1,6 +1,8 @@
 import { type IntegrationDefaults, integrationKey, unstorable } from '@fairlead/contract'
 import type { SessionCaller } from '../account/caller.ts'
 import { readSettings } from '../account/settings/store.ts'
+import { holderOf } from '../connection/live.ts'
+import { authorizationPage } from '../credential/kinds/oauth1.ts'
 import { authorizationUrl, automatedFacts } from '../credential/kinds/oauth2-code.ts'
 import { Failure } from '../errors.ts'
 import { findIntegration, type Integration, listIntegrations } from '../integration/store.ts'
@@ -11,11 +13,13 @@ import { type ConnectionConfig, endpoint } from '../provider/endpoint.ts'
 import { fieldFault } from '../provider/form.ts'
 import type { Elsewhere, Hooks } from '../provider/hooks.ts'
 import type { Provider } from '../provider/schema.ts'
+import type { AskDeps } from './answer.ts'
 import { bindBrowser } from './browser.ts'
+import { beginOAuth1, written } from './oauth1.ts'
 import { givenFacts, targetOf } from './reconnect.ts'
 import { addHandshake, askForOpener, loadSession, type StoreDeps } from './store.ts'
 
-export interface StartDeps extends StoreDeps {
+export interface StartDeps extends StoreDeps, AskDeps {
   catalogue: Catalogue
   /** The public base of this server. */
   url: string
@@ -112,8 +116,12 @@ export async function startOAuth(
     throw new Failure('return_url_not_allowed')
 
   const state = randomToken(256)
-  const verifier = randomToken(256)
   const redirectUri = `${deps.url}/oauth/callback`
+  const { holder } = holderOf(deps.catalogue, integration)
+  const temporary =
+    provider.auth_mode === 'OAUTH1' &&
+    (await beginOAuth1(deps, holder, config, `${redirectUri}?state=${encodeURIComponent(state)}`))
+  const verifier = temporary ? written(temporary) : randomToken(256)
   const scopes = requestedScopes(provider, integration, defaults)
   const browser = bindBrowser(state, deps.url.startsWith('https:'))
   await addHandshake(deps, state, {
@@ -131,6 +139,11 @@ export async function startOAuth(
     returnUrl,
   })
   if (query.attempt && !opener) await askForOpener(deps.db, query.attempt)
+  if (temporary)
+    return {
+      location: authorizationPage({ provider, config, url: authorize }, temporary, extra),
+      setCookie: browser.setCookie,
+    }
   const location = authorizationUrl({
     provider,
     url: authorize,

@@ -129,7 +129,7 @@ export interface Handshake {
   connectionId: string
   /** SHA-256 of the cookie of the browser that began. */
   browserHash: Buffer
-  /** RFC 7636 code verifier. */
+  /** RFC 7636 code verifier; of OAuth 1.0a the temporary credentials. */
   verifier: Secret
   /** Sent again, byte for byte, with the code (RFC 6749 §4.1.3). */
   redirectUri: string

@@ -309,6 +309,9 @@ function lint(definition: ProviderDefinition, egressAllow: EgressRules): Fault[]
     for (const key of ['authorization_url', 'token_url'] as const)
       if (!definition[key] && definition.installation !== 'outbound')
         faults.push({ path: [key], message: 'is needed for OAUTH2' })
+  if (definition.auth_mode === 'OAUTH1')
+    for (const key of ['request_url', 'authorization_url', 'token_url'] as const)
+      if (!definition[key]) faults.push({ path: [key], message: 'is needed for OAUTH1' })
   for (const name of missingPages(definition))
     faults.push({ path: ['guide', 'pages'], message: `there is no page "${name}" in providers/guides/` })
   return faults

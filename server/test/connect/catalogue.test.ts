@@ -15,8 +15,8 @@ import { parseEgressAllow } from '../../src/net/allow.ts'
 import { loadCatalogue } from '../../src/provider/catalogue.ts'
 import { tokenUrlOf } from '../../src/provider/endpoint.ts'
 import type { Provider as Definition, FormField } from '../../src/provider/schema.ts'
-import { type Fairlead, request, startFairlead } from '../support/fairlead.ts'
-import { begin, callbackOf, clientId, clientSecret, openSession } from './support/journey.ts'
+import { Browser, type Fairlead, request, startFairlead } from '../support/fairlead.ts'
+import { begin, callbackOf, clientId, clientSecret, openSession, startUrl } from './support/journey.ts'
 import { type Asked, type Provider, sendJson, startProvider } from './support/provider.ts'
 import { scope } from './support/scope.ts'
 
@@ -67,7 +67,9 @@ const filledIn = (fields: Record<string, FormField>) =>
   )
 
 /** A token response, where the definition reads its members; and all the facts it reads from one. */
-function tokenAnswer({ token_response: said, token_response_metadata: facts = [] }: Definition): object {
+function tokenAnswer({ auth_mode, token_response: said, token_response_metadata: facts = [] }: Definition): object {
+  if (auth_mode === 'OAUTH1')
+    return { oauth_token: `token-${++issued}`, oauth_token_secret: 's', oauth_callback_confirmed: 'true' }
   const answer: Record<string, unknown> = {
     access_token: `token-${++issued}`,
     refresh_token: `refresh-${issued}`,
@@ -92,7 +94,7 @@ before(async () => {
   mock = await startProvider(scope)
   mock.api = (res, asked) => {
     const path = asked.url.split('?')[0]!
-    const isToken = /token|bearer|oauth\.v2\.access/.test(path.split('/').at(-1)!) && asked.method === 'POST'
+    const isToken = /token|bearer|oauth\.v2\.access/i.test(path.split('/').at(-1)!) && asked.method === 'POST'
     sendJson(200, isToken ? tokenAnswer(playing) : {})(res, asked)
   }
   const definitions = Object.fromEntries(builtIn.map(provider => [provider.name, atMock(provider)]))
@@ -114,6 +116,20 @@ async function connect(provider: Definition): Promise<string> {
     const begun = await begin(fairlead, provider.name, { query })
     assert.ok(begun.authorize.href.startsWith(mock.url))
     const answer = await begun.browser.open(callbackOf(begun, 'the-code').href)
+    assert.equal(answer.status, 200, answer.text)
+    const listed = await fairlead.call('GET', `/connections?integrationId=${provider.name}`)
+    return listed.json.connections[0].connection_id
+  }
+  if (provider.auth_mode === 'OAUTH1') {
+    const browser = new Browser()
+    const begun = await browser.open(startUrl(fairlead, provider.name, await openSession(fairlead), query))
+    const authorize = new URL(begun.location ?? '')
+    assert.ok(authorize.href.startsWith(mock.url))
+    const asked = mock.otherRequests.at(-1)!.headers.authorization ?? ''
+    const back = new URL(decodeURIComponent(/oauth_callback="([^"]+)"/.exec(asked)?.[1] ?? ''))
+    back.searchParams.set('oauth_token', authorize.searchParams.get('oauth_token') ?? '')
+    back.searchParams.set('oauth_verifier', 'the-verifier')
+    const answer = await browser.open(back.href)
     assert.equal(answer.status, 200, answer.text)
     const listed = await fairlead.call('GET', `/connections?integrationId=${provider.name}`)
     return listed.json.connections[0].connection_id
@@ -146,21 +162,23 @@ function presents(provider: Definition, { headers, url }: Asked): string {
         : ''
     case 'JWT':
       return /^(?:Bearer|Ghost) ([\w-]+\.[\w-]+\.[\w-]+)$/.exec(authorization ?? '')?.[1] ?? ''
+    case 'OAUTH1':
+      return /^OAuth .*oauth_token="(token-\d+)"/.exec(authorization ?? '')?.[1] ?? ''
     default:
       return /^Bearer (token-\d+)$/.exec(authorization ?? '')?.[1] ?? ''
   }
 }
 
-for (const provider of builtIn.filter(
-  ({ name, auth_mode }) => auth_mode !== 'OAUTH1' && !name.startsWith('salesforce'),
-))
+for (const provider of builtIn.filter(({ name }) => !name.startsWith('salesforce')))
   test(`${provider.name}: connected, called, renewed`, async () => {
     playing = provider
-    const needsClient = provider.auth_mode === 'OAUTH2'
+    const needsClient = /^OAUTH[12]$/.test(provider.auth_mode)
     const made = await fairlead.call('POST', '/integrations', {
       provider: provider.name,
       unique_key: provider.name,
-      ...(needsClient && { credentials: { type: 'OAUTH2', client_id: clientId, client_secret: clientSecret } }),
+      ...(needsClient && {
+        credentials: { type: provider.auth_mode, client_id: clientId, client_secret: clientSecret },
+      }),
     })
     assert.equal(made.status, 200, made.text)
     const id = await connect(provider)
