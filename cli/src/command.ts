@@ -48,6 +48,7 @@ export const options = {
   'key-file': { type: 'string' },
   'dry-run': { type: 'boolean' },
   'cut-over': { type: 'boolean' },
+  to: { type: 'string' },
 } as const satisfies ParseArgsOptionsConfig
 
 export type Option = keyof typeof options

@@ -244,6 +244,34 @@ export const errors = {
     'The egress policy of this server does not allow this address. Its operator can: FAIRLEAD_EGRESS_ALLOW.',
   ],
 
+  // backup, restore and move: said by the command line
+  backup_key_missing: [
+    403,
+    'This backup was sealed with another encryption key. Set FAIRLEAD_ENCRYPTION_KEY to the key that was first in its list when it was taken. Nothing was written.',
+  ],
+  backup_altered: [
+    400,
+    'This is no backup of Fairlead, or it was cut short or altered. Nothing was written. Take another copy of it, or an older one.',
+  ],
+  backup_newer: [
+    409,
+    'This backup was taken by a newer version of Fairlead. Restore it with that version. Nothing was written.',
+  ],
+  backup_file_unusable: [400, 'The file of the backup cannot be read or written.'],
+  target_not_empty: [
+    409,
+    'This database is not empty. Name one in which nothing was ever stored, e.g. from "createdb". Nothing was written.',
+  ],
+  target_in_use: [409, 'Another restore or move is writing to this database. Nothing was written.'],
+  move_incomplete: [
+    500,
+    'The copy is not the same as the source. Run the same command again; the source is as it was.',
+  ],
+  schema_differs: [
+    409,
+    'The tables there are not those of this version of Fairlead. Start the server of this version on the source once, then do this again. Nothing was written.',
+  ],
+
   // this server
   page_not_built: [
     503,

@@ -95,7 +95,7 @@ import { readKeyFile, writeKeyFile } from './vault/key-file.ts'
 import { kmsKey } from './vault/kms.ts'
 import { configuredKeys } from './vault/provider.ts'
 import { openRing, type Ring } from './vault/ring.ts'
-import { createRotation } from './vault/rotate.ts'
+import { createRotation, type SealedColumn } from './vault/rotate.ts'
 import { createKeyStore, hasDataKeys } from './vault/store.ts'
 import { createVault } from './vault/vault.ts'
 import { createDeliveries, type Deliveries } from './webhook/deliver.ts'
@@ -144,17 +144,7 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     const keyedHash = await openKeyedHash(db, vault)
     const generatedKeys = await prepareEnvironments({ db, keyedHash }, config.pinnedKeys)
 
-    const columns = [
-      sealedSettings(db),
-      sealedTotp(db),
-      sealedClientSecrets(db),
-      sealedIntegrationSettings(db),
-      sealedVerifiers(db),
-      sealedTokens(db),
-      sealedJobs(db),
-      sealedSigningKeys(db),
-    ]
-    const rotation = createRotation({ db, store: keyStore, ring, vault, columns, log })
+    const rotation = createRotation({ db, store: keyStore, ring, vault, columns: sealedColumns(db), log })
 
     const clock = systemClock
     const stores = { db, vault, keyedHash, clock, timing }
@@ -362,6 +352,25 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
   }
 }
 
+/** Every place where something sealed stands for longer than a day. */
+export const sealedColumns = (db: Db): SealedColumn[] => [
+  sealedSettings(db),
+  sealedTotp(db),
+  sealedClientSecrets(db),
+  sealedIntegrationSettings(db),
+  sealedVerifiers(db),
+  sealedTokens(db),
+  sealedJobs(db),
+  sealedSigningKeys(db),
+]
+
+/** The queue's tables, in a database no server has open. */
+export async function migrateHere(direct: Address, log: Log): Promise<void> {
+  const { db, close } = await openDb(direct)
+  const pool = openDirectPool(direct, 1)
+  await migrateJobs({ db, pool, log }).finally(() => Promise.all([close(), pool.end()]))
+}
+
 async function openDatabase(
   config: Config,
   log: Log,
@@ -382,9 +391,9 @@ async function openDatabase(
   const direct = directUrl ? { url: directUrl } : address
   const jobPool = openDirectPool(direct, jobsAtOnce)
   closers.push(() => jobPool.end())
-  const { unknown } = await migrate(direct, migrationsFolder, () =>
-    migrateJobs({ db: database.db, pool: jobPool, log }),
-  )
+  const { unknown } = await migrate(direct, migrationsFolder, {
+    also: () => migrateJobs({ db: database.db, pool: jobPool, log }),
+  })
   if (unknown.length > 0) log.warn({ migrations: unknown }, 'the database is newer than this server')
   return { database, jobPool }
 }

@@ -7,6 +7,7 @@ import { doctor } from './doctor.ts'
 import { encryption } from './encryption.ts'
 import { integrations } from './integrations.ts'
 import { keys } from './keys.ts'
+import { maintenance } from './maintenance.ts'
 import { providers } from './providers.ts'
 import { proxied } from './proxy.ts'
 import { revocations } from './revocations.ts'
@@ -34,4 +35,5 @@ export const commands: Command[] = [
   ...keys,
   ...encryption,
   ...transfer,
+  ...maintenance,
 ]

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url'
 import type { Command } from '../command.ts'
 import { UsageFault } from '../faults.ts'
 
-function beside(path: string, args: string[]): Promise<undefined> {
+export function beside(path: string, args: string[]): Promise<undefined> {
   const program = fileURLToPath(new URL(`../../../${path}`, import.meta.url))
   if (!existsSync(program))
     throw new UsageFault('This program came without the server. Run this in the repository of Fairlead.')

@@ -241,11 +241,31 @@ async function placesOf(candidate: Binaries, dataDir: string): Promise<(() => Pr
   return (await completeLinks(native)) ? [async () => candidate.folder, copy] : [copy]
 }
 
-async function makeSocketDir(dataDir: string, account: Account): Promise<string> {
+function socketDirOf(dataDir: string): string {
   const hash = createHash('sha256').update(dataDir).digest('hex').slice(0, 16)
   const places = [join(dataDir, 'socket'), join(tmpdir(), `fairlead-${hash}`), `/tmp/fairlead-${hash}`]
   const folder = places.find(place => Buffer.byteLength(join(place, `.s.PGSQL.${PORT}`)) <= SOCKET_PATH_MAX)
   if (!folder) throw new Error(`The data folder ${dataDir} has too long a path for a Unix socket.`)
+  return folder
+}
+
+const connectionIn = (socketDir: string): Connection => ({
+  host: socketDir,
+  port: PORT,
+  user: USER,
+  database: 'postgres',
+  ssl: false,
+})
+
+/** Where the PostgreSQL of a data folder listens while another process has it running. */
+export const runningIn = async (dataDir: string): Promise<Connection> =>
+  connectionIn(socketDirOf(await realpath(dataDir)))
+
+/** Whether there is a database in the folder. */
+export const isInitialised = (dataDir: string): Promise<boolean> => exists(join(dataDir, 'postgres', 'PG_VERSION'))
+
+async function makeSocketDir(dataDir: string, account: Account): Promise<string> {
+  const folder = socketDirOf(dataDir)
   await mkdir(folder, { mode: 0o700 }).catch(error => {
     if (error.code !== 'EEXIST') throw error
   })
@@ -343,7 +363,7 @@ async function supervise(plan: Plan, released: () => Promise<void>): Promise<Emb
 
   watch()
   return {
-    connection: { host: plan.socketDir, port: PORT, user: USER, database: 'postgres', ssl: false },
+    connection: connectionIn(plan.socketDir),
     stop() {
       stopped ??= stop()
       return stopped

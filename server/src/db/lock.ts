@@ -17,6 +17,9 @@ export interface DataDirLock {
   release(): Promise<void>
 }
 
+/** Another process has the folder. */
+export class DataDirInUse extends Error {}
+
 /** Throws a plain sentence naming the holder when another process has the folder. */
 export async function lockDataDir(dataDir: string): Promise<DataDirLock> {
   await mkdir(dataDir, { recursive: true, mode: 0o700 })
@@ -34,7 +37,7 @@ export async function lockDataDir(dataDir: string): Promise<DataDirLock> {
       throw new Error(`The data folder ${dataDir} cannot be used by the user this server runs as.`, { cause: error })
     }
     const holder = await holderOf(pidFile)
-    throw new Error(
+    throw new DataDirInUse(
       `Another Fairlead server${holder ? ` (process ${holder})` : ''} is running on the data folder ${dataDir}. ` +
         'Stop it first, or give this one its own folder with FAIRLEAD_DATA_DIR.',
     )

@@ -23,11 +23,23 @@ export interface Migrated {
 /** Any constant will do; it must never change. */
 const LOCK = 7_246_013_771
 
-/** `also`: migrations somebody else's code brings along, taken in turn under the same lock. */
+interface Options {
+  /** Migrations somebody else's code brings along, taken in turn under the same lock. */
+  also?: () => Promise<void>
+  /** Those it is about; all unless said. A backup is restored into the schema it was taken from. */
+  only?: (name: string) => boolean
+  /** It is the move itself that asks. */
+  moving?: boolean
+}
+
+/** A database that `db move` has not finished is no copy of anything yet, and whatever a server wrote to it would be lost. */
+const unfinishedMove =
+  'A move into this database has not been finished. Stop every server of the old one and run "fairlead db move" once more; until then start the server on the old one.'
+
 export async function migrate(
   direct: Address,
   folder = migrationsFolder,
-  also: () => Promise<void> = async () => {},
+  { also = async () => {}, only = () => true, moving = false }: Options = {},
 ): Promise<Migrated> {
   const names = await migrationNames(folder)
   const client = new pg.Client(clientConfig(direct))
@@ -37,6 +49,10 @@ export async function migrate(
   try {
     await client.query('select pg_advisory_lock($1)', [LOCK])
     await client.query('set client_min_messages to warning')
+    const mark = await client.query<{ there: boolean }>(
+      `select to_regclass('public.move_under_way') is not null as there`,
+    )
+    if (mark.rows[0]!.there && !moving) throw new Error(unfinishedMove)
     await client.query(
       'create table if not exists migration (name text primary key, applied_at timestamptz not null default now())',
     )
@@ -44,7 +60,7 @@ export async function migrate(
     const done = new Set(rows.map(row => row.name))
     const applied: string[] = []
     for (const name of names) {
-      if (done.has(name)) continue
+      if (done.has(name) || !only(name)) continue
       await applyOne(client, folder, name)
       applied.push(name)
     }
@@ -69,7 +85,7 @@ async function applyOne(client: pg.Client, folder: string, name: string): Promis
   }
 }
 
-async function migrationNames(folder: string): Promise<string[]> {
+export async function migrationNames(folder: string): Promise<string[]> {
   const files = (await readdir(folder)).filter(file => file.endsWith('.sql')).sort()
   const numbers = new Set<string>()
   for (const file of files) {

@@ -48,10 +48,14 @@ export function configuredKeys(keys: readonly Secret[], kmsKey: (arn: string) =>
   }
 }
 
+/** Tells one key from another and nothing of either. */
+export const localKeyId = (bytes: Buffer): string =>
+  createHash('sha256').update('fairlead key id').update(bytes).digest('hex').slice(0, 16)
+
 /** AES-256-GCM in this process. */
 function localKey(secret: Secret): KeyProvider {
   const bytes = Buffer.from(secret.reveal(), 'base64')
-  const id = createHash('sha256').update('fairlead key id').update(bytes).digest('hex').slice(0, 16)
+  const id = localKeyId(bytes)
   const key = createSecretKey(bytes)
   return {
     id,

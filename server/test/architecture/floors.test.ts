@@ -28,7 +28,7 @@ const server = 'server/src/'
 /** From the roof down. A room uses rooms of lower floors; rooms of one floor use one another only where that is said. */
 const floors: { rooms: string[]; among?: 'free' }[] = [
   { rooms: ['main'] },
-  { rooms: ['run'] },
+  { rooms: ['run', 'maintain'] },
   { rooms: ['app'] },
   { rooms: ['connect', 'proxy', 'webhook', 'doctor', 'docs', 'dashboard'] },
   { rooms: ['connection'] },
@@ -36,7 +36,7 @@ const floors: { rooms: string[]; among?: 'free' }[] = [
   { rooms: ['integration'] },
   { rooms: ['account'] },
   { rooms: ['provider'] },
-  { rooms: ['activity', 'audit', 'job', 'limit'] },
+  { rooms: ['activity', 'audit', 'job', 'limit', 'backup'] },
   { rooms: ['http', 'db', 'net', 'vault', 'errors', 'seams', 'config', 'lib'], among: 'free' },
 ]
 
@@ -62,8 +62,8 @@ const workspaces: Record<string, string[]> = {
   'bench/': ['@fairlead/contract', '@fairlead/salesforce-simulator', 'server/src/', 'demo/'],
 }
 
-/** The two readers of `process.env` beside config.ts: one sets libuv's threads before anything runs, one hands it to config.ts. */
-const environmentExceptions = ['server/src/main.ts', 'server/src/run.ts']
+/** The readers of `process.env` beside config.ts: one sets libuv's threads before anything runs, two hand it to config.ts. */
+const environmentExceptions = ['server/src/main.ts', 'server/src/run.ts', 'server/src/maintain.ts']
 
 const sockets =
   /^(node:)?(net|tls|http|https|http2|dgram|dns|dns\/promises)$|^undici(\/|$)|^ws$|^axios$|^node-fetch$|^got$/
@@ -182,7 +182,7 @@ function upward(sources: Source[]): string[] {
           const sameFloor = below === floor && floors[floor]!.among === 'free'
           if (below <= floor && !sameFloor) return [`${source.path} → ${to}: "${room}" may not use "${target}"`]
           // Who needs a setting is handed it; the configuration's shape alone is common knowledge.
-          if (target === 'config' && !typeOnly && !['app', 'run'].includes(room))
+          if (target === 'config' && !typeOnly && !['app', 'run', 'maintain'].includes(room))
             return [`${source.path} → ${to}: only the type of the configuration may be imported`]
           return []
         })

@@ -75,7 +75,7 @@ export async function startTestCluster(): Promise<TestCluster> {
 export async function migrateAll(url: string, log: Log): Promise<void> {
   const database = await openDb({ url })
   const pool = openDirectPool({ url }, 1)
-  await migrate({ url }, migrationsFolder, () => migrateJobs({ db: database.db, pool, log }))
+  await migrate({ url }, migrationsFolder, { also: () => migrateJobs({ db: database.db, pool, log }) })
   await Promise.all([database.close(), pool.end()])
 }
 

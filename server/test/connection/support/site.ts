@@ -15,6 +15,8 @@ export interface Site {
   simulator: Simulator
   db: Db
   servers: [Fairlead, Fairlead]
+  /** What one more server on this database is started with. */
+  env: Record<'DATABASE_URL' | 'FAIRLEAD_ENCRYPTION_KEY' | 'FAIRLEAD_SECRET_KEY_DEV', string>
   /** Signs somebody in; returns the connection's id. */
   connect(endUser: string, integration?: string): Promise<string>
   proxied(server: Fairlead, connectionId: string, integration?: string): Promise<Answer>
@@ -51,6 +53,7 @@ export async function openSite(t: Test, integrations = ['sf']): Promise<Site> {
     simulator,
     db,
     servers,
+    env,
     async connect(endUser, integration = 'sf') {
       const session = await first.call('POST', '/connect/sessions', { end_user: { id: endUser } })
       const page = await new Browser().follow(
