@@ -16,8 +16,13 @@ export const getReady = createRoute({
   method: 'get',
   path: '/ready',
   summary: 'Whether it can work: database, keys, and not shutting down',
+  description:
+    'While the database is away, for two minutes at the most, it works on with what it knows: connections whose tokens are warm are served.',
   security: [],
-  responses: { 200: well, ...failing },
+  responses: {
+    200: json(z.object({ result: z.literal('ok'), database: z.literal('away').optional() }), 'It can.'),
+    ...failing,
+  },
 })
 
 export const getMetrics = createRoute({

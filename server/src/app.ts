@@ -59,6 +59,7 @@ import { dashboardRoutes } from './dashboard/routes.ts'
 import { startEmbedded } from './db/embedded.ts'
 import { migrate, migrationsFolder } from './db/migrate.ts'
 import { type Address, type DirectPool, type OpenDb, openDb, openDirectPool } from './db/open.ts'
+import { createOutage, outageMs } from './db/outage.ts'
 import { openApi } from './docs/openapi.ts'
 import { docsRoutes } from './docs/routes.ts'
 import { doctorRoutes } from './doctor/routes.ts'
@@ -151,7 +152,8 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     const epoch = await followEpoch(() => readEpoch(db), clock)
     const journal = await openJournal(config.dataDir, vault, log)
     closers.push(() => journal.close())
-    const connections = createConnections({ ...stores, catalogue })
+    const outage = createOutage()
+    const connections = createConnections({ ...stores, catalogue, outage })
     const refreshing = { egress, clock, timing, log }
     const revocations = createRevocations({
       ...refreshing,
@@ -218,7 +220,7 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     const requests = createRequestLimits({ db, now: () => Date.now() })
     closers.push(every(seconds(1), log, () => requests.flush()))
     const callers = createCallers({
-      ...{ db, keyedHash, operators, addressOf, limits: requests },
+      ...{ db, keyedHash, operators, addressOf, outage, limits: requests },
       findSession: token => findSessionCaller(stores, token),
     })
     const channel = createChannel({ db, keyedHash, addressOf, log })
@@ -270,10 +272,18 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     })
     routes.openapi(getHealth, c => c.json({ result: 'ok' as const }, 200))
     let stopping = false
+    let reached = performance.now()
     routes.openapi(getReady, async c => {
       if (stopping) throw new Failure('not_ready', { message: 'This server is shutting down.' })
-      await database.ping()
-      return c.json({ result: 'ok' as const }, 200)
+      try {
+        await within(seconds(1), database.ping())
+        reached = performance.now()
+        return c.json({ result: 'ok' as const }, 200)
+      } catch (error) {
+        // Every server has lost it: not being ready would take all of them from their callers, whose tokens are warm.
+        if (performance.now() - reached > outageMs) throw error
+        return c.json({ result: 'ok' as const, database: 'away' as const }, 200)
+      }
     })
     routes.get('/metrics', async c =>
       c.text(await observed.text(), 200, { 'Content-Type': 'text/plain; version=0.0.4' }),
@@ -438,14 +448,23 @@ function followChanges(
       if (what === 'pull') void catching.offer(id).catch(() => {})
     },
     onGap: () => {
-      connections.forgetAll()
+      connections.doubtAll()
       void ring.load().catch(() => {})
-      callers.forget()
+      callers.doubt()
       void channel.missed().catch(() => {})
       // Called on the loss as well as on the return; what fails is tried again by the return and by the next sweep.
       void catching.catchUp().catch(() => {})
     },
   })
+}
+
+/** A pooler keeps its callers waiting while the database is away. */
+async function within(ms: number, work: Promise<void>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Failure('database_unavailable')), ms)
+  })
+  await Promise.race([work, late]).finally(() => clearTimeout(timer))
 }
 
 /** Calls `work` again and again, one after the other, until closed. */

@@ -5,6 +5,7 @@
 import { hash } from 'node:crypto'
 import type { Context, MiddlewareHandler } from 'hono'
 import type { Actor } from '../audit/audit.ts'
+import { type Outage, outageMs } from '../db/outage.ts'
 import { Failure } from '../errors.ts'
 import { incomingOf } from '../http/api.ts'
 import { createCache } from '../lib/cache.ts'
@@ -52,6 +53,8 @@ export interface Callers {
   /** Throws `too_many_request`. */
   countSession(caller: EnvironmentCaller): void
   forget(): void
+  /** Something may have changed unheard: all is read anew, as soon as the database answers. */
+  doubt(): void
 }
 
 /** Where a request came from. */
@@ -74,12 +77,25 @@ interface Deps {
   operators: Operators
   limits: Limits
   addressOf: AddressOf
+  outage: Outage
 }
 
-export function createCallers({ db, keyedHash, findSession, operators, limits, addressOf }: Deps): Callers {
+interface Known {
+  caller: KeyCaller
+  /** When the key ends. */
+  until: number
+  readAt: number
+}
+
+/** The backstop for a notification that never arrived. */
+const maxAgeMs = minutes(1)
+
+export function createCallers({ db, keyedHash, findSession, operators, limits, addressOf, outage }: Deps): Callers {
   // Keyed by SHA-256 (0.7 µs as text, 2.3 by way of a Buffer) so that neither the key nor the 33 µs keyed hash is on the path of a known
   // caller.
-  const known = createCache<{ caller: KeyCaller; until: number }>({ max: 10_000, maxAgeMs: minutes(1) })
+  const known = createCache<Known>({ max: 10_000, maxAgeMs: outageMs })
+  let doubted = Number.NEGATIVE_INFINITY
+  let forgotten = Number.NEGATIVE_INFINITY
   /** This machine is not counted: everybody is at this address when a proxy stands here that FAIRLEAD_TRUSTED_PROXIES does not name. */
   function countAddress(what: 'stranger' | 'start' | 'callback', from: From): void {
     const address = addressOf(from)
@@ -87,6 +103,7 @@ export function createCallers({ db, keyedHash, findSession, operators, limits, a
   }
 
   async function find(presented: string, digest: string, from: From): Promise<KeyCaller> {
+    const readAt = performance.now()
     const row = await findKey(db, keyedHash(presented))
     // Only a key nobody has is counted, so that whoever shares an address with a guesser works on.
     if (!row) countAddress('stranger', from)
@@ -100,7 +117,9 @@ export function createCallers({ db, keyedHash, findSession, operators, limits, a
       scopes: row.scopes,
       limits: { key: row.key_limit, environment: row.environment_limit },
     }
-    known.set(digest, { caller, until: performance.now() + (row.left_ms ?? Number.POSITIVE_INFINITY) })
+    // What was being read when keys changed may be what changed.
+    if (readAt > forgotten)
+      known.set(digest, { caller, until: readAt + (row.left_ms ?? Number.POSITIVE_INFINITY), readAt })
     // Off the path: no call waits for it or fails with it.
     void markKeyUsed(db, row.key_id).catch(() => {})
     return caller
@@ -109,8 +128,11 @@ export function createCallers({ db, keyedHash, findSession, operators, limits, a
   return {
     byKey(presented, from) {
       const digest = hash('sha256', presented, 'base64')
-      const kept = known.get(digest)
-      return kept && kept.until > performance.now() ? kept.caller : find(presented, digest, from)
+      const now = performance.now()
+      const found = known.get(digest)
+      const kept = found && found.until > now ? found : undefined
+      if (kept && kept.readAt > doubted && now - kept.readAt < maxAgeMs) return kept.caller
+      return outage.bridged(kept?.caller, () => find(presented, digest, from))
     },
 
     async bySessionToken(presented) {
@@ -131,7 +153,13 @@ export function createCallers({ db, keyedHash, findSession, operators, limits, a
     countSession({ environment }) {
       limits.take(`session ${environment.id}`, perMinute.session)
     },
-    forget: () => known.clear(),
+    forget: () => {
+      known.clear()
+      forgotten = performance.now()
+    },
+    doubt: () => {
+      doubted = performance.now()
+    },
   }
 }
 

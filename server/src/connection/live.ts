@@ -9,6 +9,7 @@ import { accountOf } from '../credential/facts.ts'
 import type { Holder } from '../credential/refresh-deps.ts'
 import type { Credential, StoreDeps } from '../credential/store.ts'
 import { countGrants, loadCredential } from '../credential/store.ts'
+import { type Outage, outageMs } from '../db/outage.ts'
 import { Failure } from '../errors.ts'
 import { findIntegration, type Integration } from '../integration/store.ts'
 import { createCache } from '../lib/cache.ts'
@@ -40,13 +41,15 @@ export interface Connections {
   fetched(live: Live): Date
   forgetCredential(credentialId: string): void
   forgetEnvironment(environmentId: number): void
-  forgetAll(): void
+  /** Something may have changed unheard: all is read anew, as soon as the database answers. */
+  doubtAll(): void
 }
 
 interface Kept {
   live: Live
   /** How much had been forgotten when it began to be read. */
   turn: number
+  readAt: number
 }
 
 /** The backstop for a notification that never arrived. */
@@ -54,19 +57,20 @@ const maxAgeMs = minutes(1)
 
 interface Deps extends StoreDeps {
   catalogue: Catalogue
+  outage: Outage
 }
 
 export function createConnections(deps: Deps): Connections {
-  const cache = createCache<Kept>({ max: 20_000, maxAgeMs })
+  const cache = createCache<Kept>({ max: 20_000, maxAgeMs: outageMs })
   // Forgetting writes down when, instead of looking through all that is kept: a large installation renews hundreds of tokens a second, and
   // every process hears of each. What was read before that may be the very thing that changed, so it is used once and not again.
   let turn = 0
-  let everything = 0
+  let doubted = 0
   let recently = new Map<string, number>()
   let earlier = new Map<string, number>()
   let since = performance.now()
   const forget = (what: string) => {
-    if (performance.now() - since > 2 * maxAgeMs) {
+    if (performance.now() - since > 2 * outageMs) {
       // What is kept, and what is just being read, is younger than the notes thrown away here.
       earlier = recently
       recently = new Map()
@@ -75,20 +79,16 @@ export function createConnections(deps: Deps): Connections {
     recently.set(what, ++turn)
   }
   const forgotten = (what: string): number => recently.get(what) ?? earlier.get(what) ?? 0
-  const isCurrent = ({ live, turn: read }: Kept): boolean =>
-    read >= everything &&
-    read >= forgotten(live.credential.id) &&
-    read >= forgotten(environmentName(live.connection.environmentId))
-  const kept = (name: string): Live | undefined => {
-    const found = cache.get(name)
-    return found && isCurrent(found) ? found.live : undefined
-  }
+  const isUnchanged = ({ live, turn: read }: Kept): boolean =>
+    read >= forgotten(live.credential.id) && read >= forgotten(environmentName(live.connection.environmentId))
+  const isCurrent = ({ turn: read, readAt }: Kept): boolean => read >= doubted && performance.now() - readAt < maxAgeMs
 
   const oneAtATime = singleFlight<Live | 'no integration' | 'no connection'>()
   const markedRecently = createCache<true>({ max: 10_000, maxAgeMs: minutes(1) })
 
   async function read(environmentId: number, integrationKey: string, connectionId: string) {
     const before = turn
+    const readAt = performance.now()
     const integration = await findIntegration(deps, environmentId, integrationKey)
     if (!integration) return 'no integration'
     const connection = await findConnection(deps.db, integration.id, connectionId)
@@ -98,7 +98,7 @@ export function createConnections(deps: Deps): Connections {
     const account = provider.grants_per_user === undefined ? null : accountOf(provider, credential.config)
     const grants = account === null ? 0 : await countGrants(deps.db, integration.id, account)
     const live = { connection, integration, provider, holder, credential, grants }
-    cache.set(nameOf(environmentId, integrationKey, connectionId), { live, turn: before })
+    cache.set(nameOf(environmentId, integrationKey, connectionId), { live, turn: before, readAt })
     return live
   }
 
@@ -118,9 +118,12 @@ export function createConnections(deps: Deps): Connections {
   }
 
   return {
-    live: (environmentId, integrationKey, connectionId, missing) =>
-      kept(nameOf(environmentId, integrationKey, connectionId)) ??
-      find(environmentId, integrationKey, connectionId, missing),
+    live(environmentId, integrationKey, connectionId, missing) {
+      const found = cache.get(nameOf(environmentId, integrationKey, connectionId))
+      const kept = found && isUnchanged(found) ? found : undefined
+      if (kept && isCurrent(kept)) return kept.live
+      return deps.outage.bridged(kept?.live, () => find(environmentId, integrationKey, connectionId, missing))
+    },
 
     fetched({ connection }) {
       connection.lastFetchedAt = new Date()
@@ -134,8 +137,8 @@ export function createConnections(deps: Deps): Connections {
 
     forgetCredential: forget,
     forgetEnvironment: environmentId => forget(environmentName(environmentId)),
-    forgetAll: () => {
-      everything = ++turn
+    doubtAll: () => {
+      doubted = ++turn
     },
   }
 }

@@ -685,13 +685,15 @@ export function createCredentialStore(deps: StoreDeps): CredentialStore {
 export const markSuspect = (db: Db, id: string): Promise<object[]> =>
   db.query(sql`update credential set suspect = true where id = ${id} and grant_number = 1 and token_version = 1`)
 
-/** What people decide: `paused` is a column of its own, so that no save, verdict or reconnect undoes it. Every cache hears of it. */
+/**
+ * What people decide: `paused` is a column of its own, so that no save, verdict or reconnect undoes it. Every cache hears of it. Locked in
+ * the order in which the end of grants locks them: an update locks in the order it happens to find rows in, and two kills at once met.
+ */
 export const setPaused = (db: Db, ids: string[], paused: boolean): Promise<object[]> =>
   db.query(sql`
-    with changed as (
-      update credential set paused = ${paused}
-      where id = any (${ids}::uuid[]) and paused <> ${paused} and gone_at is null
-      returning id)
+    with locked as materialized (
+      select id from credential where id = any (${ids}::uuid[]) and paused <> ${paused} and gone_at is null order by id for update),
+    changed as (update credential set paused = ${paused} from locked where credential.id = locked.id returning credential.id)
     select pg_notify('fairlead_changed', 'credential ' || id) from changed`)
 
 /**

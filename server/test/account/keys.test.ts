@@ -6,6 +6,7 @@ import { prepareEnvironments } from '../../src/account/first-run.ts'
 import { createOperators } from '../../src/account/operator/session.ts'
 import { openKeyedHash } from '../../src/account/pepper.ts'
 import { listEnvironments } from '../../src/account/store.ts'
+import { createOutage } from '../../src/db/outage.ts'
 import { sql } from '../../src/db/sql.ts'
 import { Failure } from '../../src/errors.ts'
 import { Secret } from '../../src/lib/secret.ts'
@@ -164,7 +165,9 @@ test('a route asks for what the contract says about it, and any one of its scope
   const operators = createOperators({ db, keyedHash, url: 'http://localhost' })
   const limits = createLimits({ db, now: Date.now })
   const addressOf = () => '127.0.0.1'
-  const callers = createCallers({ db, keyedHash, findSession: async () => undefined, operators, limits, addressOf })
+  const outage = createOutage()
+  const deps = { db, keyedHash, findSession: async () => undefined, operators, limits, addressOf, outage }
+  const callers = createCallers(deps)
   const route = { security: [{ apiKey: ['environment:a:read'] }, { apiKey: ['environment:a:list'] }] }
   const codeWith = async (held: string[]) => {
     await db.query(sql`update api_key set scopes = ${held} where lookup = ${keyedHash(key)}`)

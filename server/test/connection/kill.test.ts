@@ -1,6 +1,7 @@
 /** Deleting and killing over HTTP: who is refused, how soon, on which server, and what is left. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { setPaused } from '../../src/credential/store.ts'
 import { sql } from '../../src/db/sql.ts'
 import { until } from '../db/until.ts'
 import { openSite, type Site } from './support/site.ts'
@@ -146,13 +147,33 @@ test('a kill of many goes in batches and misses none', async t => {
     first.call('POST', '/kill', { end_user_id: 'ada' }),
     second.call('POST', '/kill', { environment: true }),
   ])
-  assert.deepEqual([killed.status, other.status], [200, 200])
+  const complaints = site.servers.map(server => server.log().match(/^.*"level":50.*$/gm))
+  assert.deepEqual([killed.status, other.status], [200, 200], JSON.stringify(complaints))
   // Between two kills at once each connection has one receipt.
   const ids = [...killed.json.revocations, ...other.json.revocations].map(one => one.connection_id)
   assert.deepEqual([ids.length, new Set(ids).size, ids.includes(id)], [451, 451, true])
   assert.deepEqual((await first.call('GET', '/connections')).json.connections, [])
   assert.deepEqual(await site.db.query(sql`select id from credential where gone_at is null or sealed is not null`), [])
   await until(async () => alive(site) === 0)
+})
+
+test('pausing many and ending many at once do not wait for each other', async t => {
+  const site = await openSite(t)
+  await site.connect('ada')
+  // In the table against the order of their ids, which is the order the end of a grant locks them in.
+  await site.db.query(sql`
+    insert into credential (id, environment_id, integration_id, kind, sealed)
+    select ('00000000-0000-4000-8000-' || lpad((1000 - n)::text, 12, '0'))::uuid, environment_id, integration_id, kind, sealed
+    from (select * from credential limit 1) one, generate_series(1, 900) n`)
+  await site.db.query(sql`analyze credential`)
+  const rows = await site.db.query<{ id: string }>(sql`select id from credential order by random()`)
+  const ids = rows.map(({ id }) => id)
+  const lock = () =>
+    site.db.transaction(tx =>
+      tx.query(sql`select id from credential where id = any (${ids}::uuid[]) order by id for update`),
+    )
+  for (let round = 0; round < 20; round++)
+    await Promise.all([setPaused(site.db, ids, round % 2 === 0), lock(), lock(), lock()])
 })
 
 test('deleting an integration revokes its grants with the client it had', async t => {
