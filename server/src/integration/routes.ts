@@ -83,8 +83,11 @@ function settingsOf({ egress }: Pick<Deps, 'egress'>, provider: Provider, now: S
   }
   const baseUrl = sent.custom?.baseUrl
   if (baseUrl) {
+    // The wire contract's rule; a setting nothing reads would look as if it had worked.
+    if (!provider.integration_config)
+      refuse('custom', 'baseUrl is for providers with integration_config. For others name the host in base_url_hosts.')
     const url = URL.parse(baseUrl)
-    if (!url || url.username || url.search || url.hash)
+    if (!url || !/^https?:$/.test(url.protocol) || url.username || url.password || url.search || url.hash)
       refuse('custom', 'baseUrl must be a URL without user and query.')
     try {
       egress.check(url!)

@@ -3,6 +3,7 @@ import type { Live } from '../connection/live.ts'
 import { presentedQuery } from '../credential/present.ts'
 import type { Credential } from '../credential/store.ts'
 import { Failure } from '../errors.ts'
+import type { Integration } from '../integration/store.ts'
 import { hostAllowed } from '../provider/catalogue.ts'
 import { configValues, endpoint } from '../provider/endpoint.ts'
 
@@ -28,12 +29,18 @@ interface Asked {
 }
 
 /** A credential's facts never change (a refresh makes a new one), so neither does the base URL built and checked from them. */
-const bases = new WeakMap<Credential, Base>()
+const bases = new WeakMap<Credential | Integration, Base>()
 
-/** Checked against the provider's hosts. */
-function baseOf({ provider, credential }: Live): Base {
-  const known = bases.get(credential)
+/** Checked against the provider's hosts; where the developer named a base URL for the integration (the wire's `custom`), that alone counts. */
+function baseOf({ provider, integration, credential }: Live): Base {
+  const own = provider.integration_config && integration.settings.custom.baseUrl
+  const known = bases.get(own ? integration : credential)
   if (known) return known
+  if (own) {
+    const base = apart(new URL(own))
+    bases.set(integration, base)
+    return base
+  }
   const url = provider.proxy?.base_url && endpoint(provider, provider.proxy.base_url, credential.config)
   if (!url) throw new Failure('proxy_base_unknown')
   const base = apart(url)
