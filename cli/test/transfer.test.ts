@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { openSite } from '../../server/test/connection/support/site.ts'
+import { simulatorOverlay } from '../../server/test/credential/support/room.ts'
 import { startFairlead } from '../../server/test/support/fairlead.ts'
 import { type Ran, run } from './support.ts'
 
@@ -228,6 +229,42 @@ test('import nango: everything that can come along, held still, and taken over i
   assert.match(last.out, /2 replaced/)
   assert.equal(here.connections.get('ada').credentials.refresh_token, 'old-refresh-2')
   assert.equal(here.connections.get('ada').state.name, 'active')
+})
+
+test('import nango from another Fairlead: held while the old one renews, then taken over with its newest tokens', async t => {
+  const site = await openSite(t)
+  const [there] = site.servers
+  const id = await site.connect('ada')
+  const here = await startFairlead(t, { providers: simulatorOverlay(site.simulator) })
+  const env = { FAIRLEAD_URL: here.url, FAIRLEAD_SECRET_KEY: here.key, NANGO_SECRET_KEY: there.key }
+  const cli = (...more: string[]) => run(['import', 'nango', '--url', there.url, ...more], env)
+  const at = `/connections/${id}?provider_config_key=sf`
+
+  const first = await cli()
+  assert.equal(first.code, 0, first.err)
+  assert.match(first.out, /^2 made, 0 changed, 0 replaced, 0 left, 0 failed\.$/m)
+  assert.equal((await here.call('GET', '/connections')).json.connections[0].state.name, 'paused')
+  assert.equal((await site.proxied(here, id)).status, 423, 'nothing here uses what the other still owns')
+
+  // The old server renews, and with rotation the token that came along is used up.
+  const renewed = await there.call('GET', `${at}&force_refresh=true&refresh_token=true`)
+  assert.equal(renewed.status, 200, renewed.text)
+  const last = await cli('--cut-over', '--yes')
+  assert.equal(last.code, 0, last.err)
+  assert.match(last.out, /^0 made, 0 changed, 1 replaced, 1 left, 0 failed\.$/m)
+  const read = await here.call('GET', `${at}&refresh_token=true`)
+  assert.equal(read.json.credentials.refresh_token, renewed.json.credentials.refresh_token)
+  assert.equal((await site.proxied(here, id)).status, 200)
+  const own = await here.call('GET', `${at}&force_refresh=true&refresh_token=true`)
+  assert.equal(own.status, 200, own.text)
+  assert.notEqual(own.json.credentials.refresh_token, renewed.json.credentials.refresh_token)
+  assert.equal((await site.proxied(here, id)).status, 200, 'the grant lives: no token was presented twice')
+
+  // Once more brings an old token in: refused, because what is here comes after it.
+  const late = await cli('--cut-over', '--yes')
+  assert.equal(late.code, 1)
+  assert.match(late.out, /refresh_token_superseded/)
+  assert.equal((await site.proxied(here, id)).status, 200)
 })
 
 test('shadow: the same connection at two servers, field by field, and no token shown', async t => {

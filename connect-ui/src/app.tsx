@@ -17,7 +17,7 @@ import { Done } from './screens/done.tsx'
 import { FailedScreen } from './screens/failed.tsx'
 import { Prepare } from './screens/prepare.tsx'
 import { SigningIn } from './screens/signing-in.tsx'
-import { isFramed, type Message, mayFrame, openSession, tellerTo } from './session.ts'
+import { isFramed, type Message, mayFrame, openSession, returnUrlOf, tellerTo } from './session.ts'
 import { beginSignIn, openSocket, type SignIn, type Socket, type Watched } from './sign-in.ts'
 import type { Words } from './words/en.ts'
 import { directionOf, type Language, loadWords, Speaking, sayIn } from './words.ts'
@@ -39,6 +39,8 @@ interface Visit {
   session: ConnectSessionView
   integrations: IntegrationView[]
   tell: (message: Message) => void
+  /** Where this tab goes when all is done. */
+  returnUrl: string | undefined
 }
 
 /** What somebody is connecting. */
@@ -83,9 +85,10 @@ export function App(first: { language: Language; words: Words }) {
 
   const close = useCallback(() => {
     if (isFramed()) visit?.tell({ type: 'close' })
+    else if (visit?.returnUrl) location.assign(visit.returnUrl)
     else window.close()
   }, [visit])
-  const canClose = isFramed() || Boolean(window.opener)
+  const canClose = isFramed() || Boolean(window.opener) || visit?.returnUrl !== undefined
 
   async function choose(at: Visit, integration: IntegrationView): Promise<void> {
     try {
@@ -120,8 +123,11 @@ export function App(first: { language: Language; words: Words }) {
       applyBrand(session.connectUISettings)
       if (!mayFrame(parent, session.allowed_origins))
         return fail({ code: 'frame_not_allowed', description: parent ?? '' })
+      const back = returnUrlOf(session.return_urls)
+      if (back.isRefused) return fail({ code: 'return_url_not_allowed', description: '' })
       const integrations = await api.integrations()
-      const opened = { token, api, socket: openSocket(session.websocketsPath), session, integrations, tell }
+      const socket = openSocket(session.websocketsPath)
+      const opened = { token, api, socket, session, integrations, tell, returnUrl: back.url }
       setVisit(opened)
       const [only, ...others] = integrations
       if (only && others.length === 0) await choose(opened, only)
@@ -208,6 +214,7 @@ export function App(first: { language: Language; words: Words }) {
         integration: integration.unique_key,
         token,
         params: given(fields, values).params,
+        returnUrl: visit.returnUrl,
         onChange: watched => setView(now => (now.at === 'signing' ? { ...now, watched } : now)),
         onEnd: result => end(visit, integration, result),
         onLost: refused => fail(failedBy(refused)),
@@ -317,7 +324,14 @@ export function App(first: { language: Language; words: Words }) {
         )
       }
       case 'done':
-        return <Done {...shown} result={view.result} onClose={canClose ? close : undefined} />
+        return (
+          <Done
+            {...shown}
+            result={view.result}
+            onClose={canClose ? close : undefined}
+            goesBack={visit.returnUrl !== undefined}
+          />
+        )
       case 'failed':
         return (
           <FailedScreen

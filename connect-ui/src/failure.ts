@@ -53,6 +53,7 @@ const stories: Record<string, Story> = {
   unknown_provider_config: 'setup',
   unknown_provider_template: 'setup',
   integration_not_allowed: 'setup',
+  return_url_not_allowed: 'setup',
   integration_credentials_missing: 'setup',
   connection_test_failed: 'credentials',
   connection_validation_failed: 'credentials',

@@ -74,3 +74,10 @@ export function tellerTo(parent: string | undefined, allowed: readonly string[])
 /** An empty list allows every site, as the server's own policy does. */
 export const mayFrame = (parent: string | undefined, allowed: readonly string[]): boolean =>
   parent === undefined || allowed.length === 0 || parent === location.origin || allowed.includes(parent)
+
+/** Where the browser goes when all is done: what the link says, which must be one of the environment's addresses, to the letter. */
+export function returnUrlOf(allowed: readonly string[]): { url: string | undefined; isRefused: boolean } {
+  const asked = isFramed() ? null : new URL(location.href).searchParams.get('return_url')
+  if (asked === null) return { url: undefined, isRefused: false }
+  return allowed.includes(asked) ? { url: asked, isRefused: false } : { url: undefined, isRefused: true }
+}

@@ -50,6 +50,10 @@ export const reconnectSessionRequest = z.strictObject({
   overrides: overrides.optional(),
   webhook_url_override: webhookUrlOverride.optional(),
   tags: tags.optional(),
+  another_account: z.boolean().optional().openapi({
+    description:
+      'Ours. True: the owner wants another account in the place of this one, so a sign-in as somebody else is stored, too. Off unless said.',
+  }),
 })
 export type ReconnectSessionRequest = z.infer<typeof reconnectSessionRequest>
 
@@ -79,7 +83,7 @@ export const createReconnectSession = createRoute({
   path: '/connect/sessions/reconnect',
   summary: 'Opens a connect session in which the owner of one connection signs in to it again',
   description:
-    'The connection keeps its id, and every connection that shares its grant gets the new one. A sign-in as another account is refused.' +
+    'The connection keeps its id, and every connection that shares its grant gets the new one. A sign-in as another account is refused, unless `another_account` is true.' +
     ' `end_user`, `organization`, `tags` and `webhook_url_override` replace those of the connection when the sign-in succeeds;' +
     ' what is left out stays.',
   security: anyKeyWith('environment:connect_sessions:write'),
@@ -121,6 +125,9 @@ const sessionView = z.object({
   websocketsPath: z.string(),
   // Ours.
   allowed_origins: z.array(z.string()).openapi({ description: 'Who may frame the page; empty: anybody.' }),
+  return_urls: z
+    .array(z.string())
+    .openapi({ description: 'Where the page may send the browser in the end, to the letter.' }),
   callback_url: z.string(),
   scopes: z.record(z.string(), z.array(z.string())).openapi({
     description: 'By integration: what a sign-in will ask for.',

@@ -315,7 +315,7 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     const overload = watchOverload()
     closers.push(async () => overload.close())
     const handler = (req: IncomingMessage, res: ServerResponse) => {
-      req.url = currentPath(req.url ?? '')
+      req.url = currentPath(req.method, req.url ?? '')
       if (overload.isOver() && !isWatching(req.url)) return shed(res)
       void (isProxied(req.url) ? proxy(req, res) : listener(req, res))
     }

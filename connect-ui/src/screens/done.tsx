@@ -12,12 +12,14 @@ interface Props {
   result: Pick<Result, 'operation' | 'account' | 'is_pending'>
   /** Undefined where this page cannot close itself. */
   onClose: (() => void) | undefined
+  /** It does not close, it leads back to the product. */
+  goesBack?: boolean
 }
 
 /** Long enough to read two lines. */
 const closesAfterMs = 4_000
 
-export function Done({ frame, name, mark, result, onClose }: Props) {
+export function Done({ frame, name, mark, result, onClose, goesBack = false }: Props) {
   const say = useSay()
   useEffect(() => {
     if (!onClose) return
@@ -61,7 +63,7 @@ export function Done({ frame, name, mark, result, onClose }: Props) {
           {say('finish')}
         </button>
       )}
-      <p class="soft under">{say(onClose ? 'doneClosing' : 'doneCloseYourself')}</p>
+      <p class="soft under">{say(goesBack ? 'doneGoingBack' : onClose ? 'doneClosing' : 'doneCloseYourself')}</p>
     </Sheet>
   )
 }

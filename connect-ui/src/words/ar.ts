@@ -129,6 +129,7 @@ export const ar: Words = {
   doneText: 'يمكن لـ {product} استخدامه من الآن.',
   donePending: 'ما زالت موافقة {name} مطلوبة، وسيُبلَّغ {product} فور حدوثها.',
   doneClosing: 'ستُغلق هذه وحدها.',
+  doneGoingBack: 'ستعود إلى {product} بعد لحظة.',
   doneCloseYourself: 'يمكنك إغلاق هذه الصفحة.',
   finish: 'إنهاء',
 

@@ -134,6 +134,7 @@ export const de: Words = {
   doneText: '{product} kann es von jetzt an verwenden.',
   donePending: '{name} muss noch zustimmen. {product} erfährt davon, sobald es so weit ist.',
   doneClosing: 'Dies schließt sich von selbst.',
+  doneGoingBack: 'Gleich geht es zurück zu {product}.',
   doneCloseYourself: 'Sie können diese Seite schließen.',
   finish: 'Fertig',
 

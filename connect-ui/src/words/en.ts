@@ -128,6 +128,7 @@ export const en = {
   doneText: '{product} can use it from now on.',
   donePending: '{name} has to approve it. {product} is told as soon as that happens.',
   doneClosing: 'This closes by itself.',
+  doneGoingBack: 'You are taken back to {product} in a moment.',
   doneCloseYourself: 'You can close this page.',
   finish: 'Finish',
 

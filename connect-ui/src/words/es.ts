@@ -132,6 +132,7 @@ export const es: Words = {
   doneText: '{product} ya puede usarlo.',
   donePending: '{name} aún debe aprobarlo. {product} lo sabrá en cuanto ocurra.',
   doneClosing: 'Esto se cierra solo.',
+  doneGoingBack: 'Enseguida vuelves a {product}.',
   doneCloseYourself: 'Puedes cerrar esta página.',
   finish: 'Terminar',
 

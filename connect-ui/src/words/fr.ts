@@ -132,6 +132,7 @@ export const fr: Words = {
   doneText: '{product} peut l’utiliser dès maintenant.',
   donePending: '{name} doit encore l’approuver. {product} en sera informé aussitôt.',
   doneClosing: 'Ceci se ferme tout seul.',
+  doneGoingBack: 'Vous allez revenir à {product}.',
   doneCloseYourself: 'Vous pouvez fermer cette page.',
   finish: 'Terminer',
 

@@ -131,6 +131,7 @@ export const ja: Words = {
   doneText: '{product} で使えるようになりました。',
   donePending: '{name} の承認が必要です。承認され次第、{product} に通知されます。',
   doneClosing: '自動的に閉じます。',
+  doneGoingBack: 'まもなく{product}に戻ります。',
   doneCloseYourself: 'このページは閉じてかまいません。',
   finish: '完了',
 

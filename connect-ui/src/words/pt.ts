@@ -132,6 +132,7 @@ export const pt: Words = {
   doneText: '{product} já o pode usar.',
   donePending: '{name} ainda tem de aprovar. {product} saberá assim que acontecer.',
   doneClosing: 'Isto fecha sozinho.',
+  doneGoingBack: 'Já vai voltar a {product}.',
   doneCloseYourself: 'Pode fechar esta página.',
   finish: 'Terminar',
 

@@ -8,7 +8,7 @@ import { readSettings } from '../account/settings/store.ts'
 import type { Actor, Audit } from '../audit/audit.ts'
 import { holderOf } from '../connection/live.ts'
 import { warningsOf } from '../connection/routes.ts'
-import { addConnection, findConnectionById, saveOwner } from '../connection/store.ts'
+import { addConnection, connectionsOn, findConnectionById, saveOwner } from '../connection/store.ts'
 import { askApi } from '../credential/ask.ts'
 import { accountOf, checkFacts, isSigned } from '../credential/facts.ts'
 import type { Credentials } from '../credential/fresh.ts'
@@ -341,7 +341,17 @@ async function reconnect(
     // Looked at again under the lock: it may have been deleted while others kept the grant.
     const stillHere = async ({ id }: HeldGrant) => (await findConnectionById(tx, connection.id))?.credentialId === id
     const stores = { ...deps, db: tx }
-    const outcome = await signInAgain(stores, holder, integration, connection.credentialId, added, stillHere)
+    // What else stands on the grant is other people's: they did not ask for another account.
+    const mayBeAnother = async ({ id }: HeldGrant) => session.anotherAccount && (await connectionsOn(tx, id)) === 1
+    const outcome = await signInAgain(
+      stores,
+      holder,
+      integration,
+      connection.credentialId,
+      added,
+      stillHere,
+      mayBeAnother,
+    )
     if (outcome.kind !== 'replaced') return outcome
     await saveOwner(tx, connection.id, session)
     await tellSuccess(tx, attemptOf(handshake), {

@@ -82,7 +82,8 @@ export type SignedInAgain =
   | { kind: 'unsuited' }
 
 /**
- * RECONNECT, in the caller's transaction. Nothing is written unless it answers `replaced`. `suits` is asked of the locked row.
+ * RECONNECT, in the caller's transaction. Nothing is written unless it answers `replaced`. `suits` is asked of the locked row, and
+ * `anotherAccount` whether it may become somebody else's.
  */
 export async function signInAgain(
   deps: StoreDeps,
@@ -91,6 +92,7 @@ export async function signInAgain(
   credentialId: string,
   added: NewCredential,
   suits: (held: HeldGrant) => boolean | Promise<boolean> = () => true,
+  anotherAccount: (held: HeldGrant) => boolean | Promise<boolean> = () => false,
 ): Promise<SignedInAgain> {
   const { db } = deps
   const print = fingerprintOf(deps.keyedHash, credentialId, added)
@@ -98,7 +100,8 @@ export async function signInAgain(
   if (!held) return { kind: 'gone' }
   if (!(await suits(held))) return { kind: 'unsuited' }
   const account = accountOf(holder.provider, held.config)
-  if (account !== null && account !== added.account) return { kind: 'another_account', held: held.config }
+  if (account !== null && account !== added.account && !(await anotherAccount(held)))
+    return { kind: 'another_account', held: held.config }
   if (held.tokenFp && !print) return { kind: 'no_refresh_token' }
 
   // The provider gave the grant it had given before: there is nothing to end.

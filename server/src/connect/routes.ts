@@ -115,6 +115,7 @@ export function connectRoutes(deps: Deps) {
       ...(Object.keys(session.overrides).length > 0 && { overrides: session.overrides }),
       websocketsPath: '/',
       allowed_origins: settings.allowed_origins,
+      return_urls: settings.return_urls,
       callback_url: `${url}/oauth/callback`,
       scopes: Object.fromEntries(scopes),
     }

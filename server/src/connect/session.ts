@@ -36,6 +36,7 @@ export async function openSession(
       ? acceptableWebhookUrl(deps.egress, request.webhook_url_override, 'webhook_url_override')
       : null,
     reconnects: null,
+    anotherAccount: false,
   })
 }
 
@@ -64,6 +65,7 @@ export async function openReconnectSession(deps: StoreDeps, environmentId: numbe
     tags: ownersTags(request, connection),
     webhookUrlOverride: request.webhook_url_override ?? null,
     reconnects: connection.id,
+    anotherAccount: request.another_account ?? false,
   })
 }
 

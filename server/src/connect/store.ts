@@ -44,6 +44,8 @@ export interface Session {
   webhookUrlOverride: string | null
   /** The one connection this session signs in to again. */
   reconnects: number | null
+  /** Its owner wants another account in the place of the one it has. */
+  anotherAccount: boolean
 }
 
 export type NewSession = Omit<Session, 'id'>
@@ -58,11 +60,12 @@ export async function addSession(
   const token = `nango_connect_session_${randomBytes(32).toString('hex')}`
   const [row] = await db.query<{ expires_at: Date }>(sql`
     insert into connect_session (environment_id, token_lookup, end_user, organization, allowed_integrations, integration_defaults,
-      overrides, tags, webhook_url_override, reconnects, expires_at)
+      overrides, tags, webhook_url_override, reconnects, another_account, expires_at)
     values (${added.environmentId}, ${keyedHash(token)}, ${added.endUser && JSON.stringify(added.endUser)}::jsonb,
       ${added.organization && JSON.stringify(added.organization)}::jsonb, ${added.allowedIntegrations},
       ${JSON.stringify(added.integrationDefaults)}::jsonb, ${JSON.stringify(added.overrides)}::jsonb,
       ${JSON.stringify(added.tags)}::jsonb, ${added.webhookUrlOverride}, ${added.reconnects},
+      ${added.anotherAccount},
       clock_timestamp() + ${sessionMinutes}::int * interval '1 minute')
     returning expires_at, set_config('synchronous_commit', 'off', true)`)
   return { token: new Secret(token), expiresAt: row!.expires_at }
@@ -98,6 +101,7 @@ interface SessionRow {
   tags: Record<string, string>
   webhook_url_override: string | null
   reconnects: number | null
+  another_account: boolean
 }
 
 export async function loadSession({ db }: Pick<StoreDeps, 'db'>, id: number): Promise<Session | undefined> {
@@ -114,6 +118,7 @@ export async function loadSession({ db }: Pick<StoreDeps, 'db'>, id: number): Pr
       tags: row.tags,
       webhookUrlOverride: row.webhook_url_override,
       reconnects: row.reconnects,
+      anotherAccount: row.another_account,
     }
   )
 }

@@ -267,6 +267,13 @@ export const writeMetadata = (
     return credentials
   })
 
+export async function connectionsOn(db: Db, credentialId: string): Promise<number> {
+  const [row] = await db.query<{ count: number }>(
+    sql`select count(*)::int as count from connection where credential_id = ${credentialId}`,
+  )
+  return row!.count
+}
+
 /** Every connection on one grant goes to another: it turned out to be the same. */
 export const moveConnections = (db: Db, from: string, to: string): Promise<object[]> =>
   db.query(sql`update connection set credential_id = ${to} where credential_id = ${from}`)

@@ -1,2 +1,3 @@
-/** `/connection…` and its query, as older clients spell `/connections…`; anything else as it is. */
-export const currentPath = (url: string): string => url.replace(/^\/connection(?=[/?]|$)/, '/connections')
+/** `/connection…` and its query, as older clients spell `/connections…`; anything else as it is. Their import is flat, and a route of its own. */
+export const currentPath = (method: string | undefined, url: string): string =>
+  method === 'POST' && /^\/connection(?=[?]|$)/.test(url) ? url : url.replace(/^\/connection(?=[/?]|$)/, '/connections')

@@ -319,6 +319,35 @@ keyed:
     await settings({ allowed_origins: [] })
   })
 
+  it('as a link that says where to go back to: only there, and only when the environment names it to the letter', async () => {
+    const done = `${product}/done?from=connect`
+    await settings({ return_urls: [done] })
+    const link = await world.newLink()
+    const { page } = await world.visit()
+    for (const wrong of [`${done}&x=1`, `${stranger}/done?from=connect`, `javascript:document.title='owned'`]) {
+      await page.goto(`${link}&return_url=${encodeURIComponent(wrong)}`)
+      await page.getByText('return_url_not_allowed').first().waitFor()
+      assert.equal(await button(page, /^Continue/).count(), 0)
+    }
+    await page.goto(`${link}&return_url=${encodeURIComponent(done)}`)
+    await page.reload()
+    await toConsent(page)
+    const window = await openWindow(page)
+    await signIn(window)
+    await title(page, 'Salesforce Sandbox is connected')
+    await page.waitForURL(done)
+
+    // Without a window the whole tab goes to the provider, and comes back there by itself.
+    const here = await world.visit()
+    await blockWindows(here)
+    await here.page.goto(`${await world.newLink()}&return_url=${encodeURIComponent(done)}`)
+    await toConsent(here.page)
+    await button(here.page, /^Continue to/).click()
+    await signIn(here.page)
+    await here.page.waitForURL(done)
+    await settings({ return_urls: [] })
+  })
+
   it('in Arabic, by keyboard alone, right to left', async () => {
     const visitor = await world.visit({ locale: 'ar-EG', viewport: { width: 360, height: 800 } })
     const { page } = visitor

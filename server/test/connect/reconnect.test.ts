@@ -345,3 +345,37 @@ test('one end user who connects one account again and again has one grant', asyn
   assert.equal((await site.db.query(sql`select id from credential`)).length, 5)
   assert.equal(aliveGrants(site).length, 5)
 })
+
+test('another account takes the place of the old one only where the owner said so, and never with others on its grant', async t => {
+  const site = await openSite(t)
+  const [first] = site.servers
+  const id = await site.connect('ada')
+  const before = await rowOf(site, id)
+
+  const refused = await reconnect(site, id, as(ben))
+  assert.equal(refused.headers.get('fairlead-error'), 'account_mismatch')
+  const unsaid = await reconnect(site, id, { ...as(ben), another_account: false })
+  assert.equal(unsaid.headers.get('fairlead-error'), 'account_mismatch')
+  assert.equal((await rowOf(site, id)).grant_number, before.grant_number)
+
+  const insert = sql`
+    insert into connection (environment_id, integration_id, credential_id, connection_id)
+    select environment_id, integration_id, credential_id, 'twin' from connection`
+  await site.db.query(insert)
+  const shared = await reconnect(site, id, { ...as(ben), another_account: true })
+  assert.equal(shared.headers.get('fairlead-error'), 'account_mismatch', 'the twin’s owner wants no other account')
+  assert.equal((await rowOf(site, 'twin')).grant_number, before.grant_number)
+  await site.db.query(sql`delete from connection where connection_id = 'twin'`)
+
+  const ended = receipts(site).then(all => all.length)
+  const page = await reconnect(site, id, { ...as(ben), another_account: true })
+  assert.equal(page.status, 200, page.text)
+  const after = await rowOf(site, id)
+  assert.deepEqual([after.id, after.grant_number], [before.id, before.grant_number + 1])
+  assert.notEqual(after.account, before.account)
+  const { connection_config: config } = (await site.read(first, id)).json
+  assert.ok(String(after.account).includes(config.user_id), 'the facts are those of the new account')
+  assert.equal((await site.proxied(first, id)).status, 200)
+  await settled(site, (await ended) + 1)
+  assert.equal(aliveGrants(site).length, 1, 'the grant before it is revoked')
+})

@@ -411,7 +411,7 @@ test('a connection that is deleted asks nobody to revoke a password', async () =
   assert.equal(provider.tokenRequests.length + provider.otherRequests.length, before)
 })
 
-test('a connection is imported with its credentials, tried, shown whole, and once', async () => {
+test('a connection is imported with its credentials, tried and shown whole; what cannot be is refused', async () => {
   const body = {
     provider_config_key: 'keyed',
     connection_id: 'brought',
@@ -425,7 +425,6 @@ test('a connection is imported with its credentials, tried, shown whole, and onc
   assert.equal((await called('keyed', 'brought')).headers['x-key'], 'key_old')
   const before = await stored()
   const codes = [
-    await fairlead.call('POST', '/connections', body),
     await fairlead.call('POST', '/connections', { ...body, provider_config_key: 'nobody' }),
     await fairlead.call('POST', '/connections', {
       ...body,
@@ -434,10 +433,63 @@ test('a connection is imported with its credentials, tried, shown whole, and onc
     await fairlead.call('POST', '/connections', { ...body, surplus: 1 }),
   ].map(answer => [answer.status, answer.json.error.code])
   assert.deepEqual(codes, [
-    [409, 'conflict'],
     [404, 'unknown_provider_config'],
     [400, 'invalid_body'],
     [400, 'invalid_body'],
+  ])
+  assert.equal(await stored(), before)
+})
+
+test('a connection that is here gets what is imported in the place of what it had; the rest stays', async () => {
+  const body = {
+    provider_config_key: 'keyed',
+    connection_id: 'twice',
+    credentials: { type: 'API_KEY', apiKey: 'key_1' },
+  }
+  const owned = { ...body, metadata: { a: 1 }, tags: { plan: 'gold' }, end_user: { id: 'ada' } }
+  const first = (await fairlead.call('POST', '/connections', owned)).json
+  const before = await stored()
+  const second = await fairlead.call('POST', '/connections', {
+    ...body,
+    credentials: { type: 'API_KEY', apiKey: 'key_2' },
+  })
+  assert.equal(second.status, 201, second.text)
+  assert.deepEqual(second.json.credentials, { type: 'API_KEY', apiKey: 'key_2' })
+  assert.deepEqual(
+    [second.json.id, second.json.metadata, second.json.tags, second.json.end_user.id],
+    [first.id, { a: 1 }, first.tags, 'ada'],
+  )
+  assert.equal((await called('keyed', 'twice')).headers['x-key'], 'key_2')
+  assert.equal(await stored(), before, 'no second row')
+  const at = '/connections/twice'
+  await fairlead.call('POST', `${at}/pause?provider_config_key=keyed`)
+  const paused = await fairlead.call('POST', '/connections', body)
+  assert.deepEqual([paused.status, paused.json.state.name], [201, 'paused'])
+})
+
+test('the older, flat import: by the kind of its integration, echoed, and read like any other', async () => {
+  const body = { provider_config_key: 'keyed', connection_id: 'flat', api_key: 'key_flat', metadata: { b: 2 } }
+  const made = await fairlead.call('POST', '/connection', body)
+  assert.equal(made.status, 201, made.text)
+  assert.deepEqual(made.json, body)
+  const read = (await fairlead.call('GET', '/connection/flat?provider_config_key=keyed')).json
+  assert.deepEqual([read.credentials, read.metadata], [{ type: 'API_KEY', apiKey: 'key_flat' }, { b: 2 }])
+  assert.equal((await called('keyed', 'flat')).headers['x-key'], 'key_flat')
+  const again = await fairlead.call('POST', '/connection', { ...body, api_key: 'key_flat_2' })
+  assert.equal(again.status, 201)
+  assert.equal((await called('keyed', 'flat')).headers['x-key'], 'key_flat_2')
+  const before = await stored()
+  const refused = [
+    await fairlead.call('POST', '/connection', { ...body, connection_id: 'other', api_key: undefined }),
+    await fairlead.call('POST', '/connection', { ...body, provider_config_key: 'nobody' }),
+    await fairlead.call('POST', '/connection', { ...body, connection_id: '' }),
+    await fairlead.call('POST', '/connection?x=1', body),
+  ].map(answer => [answer.status, answer.json.error.code])
+  assert.deepEqual(refused, [
+    [400, 'invalid_body'],
+    [404, 'unknown_provider_config'],
+    [400, 'invalid_body'],
+    [400, 'invalid_query_params'],
   ])
   assert.equal(await stored(), before)
 })

@@ -147,6 +147,7 @@ test('rotation under 200 calls a second: no error, and no row is left under a re
     integrationDefaults: {},
     overrides: {},
     reconnects: null,
+    anotherAccount: false,
   })
   const [session] = await db.query<{ id: number }>(sql`select id from connect_session`)
   assert.ok(token && session)

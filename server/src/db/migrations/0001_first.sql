@@ -364,6 +364,8 @@ create table connect_session (
   webhook_url_override text,
   -- the one connection this session may sign in to again; without it the session makes new ones
   reconnects bigint references connection on delete cascade,
+  -- and the owner wants another account in the place of the one it has
+  another_account boolean not null default false,
   created_at timestamptz not null default now(),
   expires_at timestamptz not null
 );
