@@ -2,7 +2,16 @@
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 
-const benches = ['proxy.ts', 'read.ts', 'oauth.ts', 'keep-alive.ts', 'streaming.ts', 'isolation.ts', 'replicas.ts']
+const benches = [
+  'proxy.ts',
+  'read.ts',
+  'oauth.ts',
+  'keep-alive.ts',
+  'streaming.ts',
+  'isolation.ts',
+  'replicas.ts',
+  'move.ts',
+]
 for (const bench of benches) {
   const { status } = spawnSync(process.execPath, [join(import.meta.dirname, bench), ...process.argv.slice(2)], {
     stdio: 'inherit',

@@ -49,6 +49,7 @@ export const options = {
   'dry-run': { type: 'boolean' },
   'cut-over': { type: 'boolean' },
   to: { type: 'string' },
+  organization: { type: 'string' },
 } as const satisfies ParseArgsOptionsConfig
 
 export type Option = keyof typeof options

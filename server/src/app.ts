@@ -63,6 +63,7 @@ import { createOutage, outageMs } from './db/outage.ts'
 import { openApi } from './docs/openapi.ts'
 import { docsRoutes } from './docs/routes.ts'
 import { doctorRoutes } from './doctor/routes.ts'
+import { endUserRoutes } from './end-user/routes.ts'
 import { Failure } from './errors.ts'
 import { absentRoutes } from './http/absent.ts'
 import { api, type Guard, incomingOf, jsonOnly, limitBody, onError, onNotFound, openToPages } from './http/api.ts'
@@ -300,6 +301,7 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     routes.route('/', editRoutes(shared))
     routes.route('/', connectionRoutes(shared))
     routes.route('/', importRoutes(shared))
+    routes.route('/', endUserRoutes(shared))
     const limits = createLimits(clock)
     routes.route('/', doctorRoutes({ ...shared, exits, usageOf: limits.usageOf }))
     routes.route('/', connectRoutes(shared))

@@ -5,6 +5,7 @@ import { connect } from './connect.ts'
 import { connections } from './connections.ts'
 import { doctor } from './doctor.ts'
 import { encryption } from './encryption.ts'
+import { endUsers } from './end-users.ts'
 import { integrations } from './integrations.ts'
 import { keys } from './keys.ts'
 import { maintenance } from './maintenance.ts'
@@ -23,6 +24,7 @@ export const commands: Command[] = [
   ...status,
   ...connect,
   ...connections,
+  ...endUsers,
   ...doctor,
   ...proxied,
   ...activity,

@@ -7,7 +7,7 @@
  * stays marked as unfinished: no server starts on it. The last one is made with every server of the source stopped, and is exact; therefore
  * it is the same history (refresh-protocol: nothing was lost that a token could have become).
  */
-import { everything, openReader, openWriter, type Reader, type Table, type Writer } from '../db/copy.ts'
+import { openReader, openWriter, type Reader, type Table, type Writer } from '../db/copy.ts'
 import { migrate, migrationsFolder } from '../db/migrate.ts'
 import type { Address } from '../db/open.ts'
 import { Failure } from '../errors.ts'
@@ -45,7 +45,7 @@ export async function move(
       const tables = await prepare(reader, writer, target, also)
       const before = source.alone ? 0 : await serversOn(source.direct)
       const copied = await copyAll(reader, writer, tables, progress)
-      const moved = { ...(await compareAll(reader, writer, tables)), copied }
+      const moved = { ...(await countAll(reader, writer, tables)), copied }
       await check()
       // One that started meanwhile has written too.
       const servers = source.alone ? 0 : Math.max(before, await serversOn(source.direct))
@@ -98,6 +98,7 @@ async function copyAll(
           continue
         }
         copied += await writer.transaction(() => writer.bring(table, reader.rows(table, span)))
+        if ((await writer.digest(table, span)).hash !== theirs.hash) throw incomplete(table, 'other contents')
       }
       seen += theirs.rows
       progress(table.name, done + seen, total)
@@ -111,20 +112,21 @@ async function copyAll(
   return copied
 }
 
-/** Counts and contents, table by table, after everything was written. */
-async function compareAll(reader: Reader, writer: Writer, tables: Table[]): Promise<Pick<Moved, 'tables' | 'rows'>> {
+/** After everything was written. Each span read the same; together they are all there is. */
+async function countAll(reader: Reader, writer: Writer, tables: Table[]): Promise<Pick<Moved, 'tables' | 'rows'>> {
   const counted: Record<string, number> = {}
   for (const table of tables) {
-    const theirs = await reader.digest(table, everything)
-    const ours = await writer.digest(table, everything)
-    if (theirs.rows !== ours.rows || theirs.hash !== ours.hash)
-      throw new Failure('move_incomplete', {
-        message: `${table.name} has ${theirs.rows} rows in the source and ${ours.rows} in the copy, or others. Run the same command again; the source is as it was.`,
-      })
-    counted[table.name] = ours.rows
+    const [theirs, ours] = [await reader.count(table), await writer.count(table)]
+    if (theirs !== ours) throw incomplete(table, `${ours} rows instead of ${theirs}`)
+    counted[table.name] = ours
   }
   return { tables: counted, rows: Object.values(counted).reduce((sum, rows) => sum + rows, 0) }
 }
+
+const incomplete = ({ name }: Table, found: string): Failure =>
+  new Failure('move_incomplete', {
+    message: `The copy of ${name} has ${found}. Run the same command again; the source is as it was.`,
+  })
 
 /** Those that said within the last minute that they live (job/); one that stops takes its word back. */
 async function serversOn(source: Address): Promise<number> {

@@ -355,6 +355,7 @@ export interface KillTarget {
   integrationId?: number
   connectionId?: string
   endUserId?: string
+  organizationId?: string
 }
 
 /** Bounds what one transaction of a kill holds in memory and locks. */
@@ -370,6 +371,7 @@ export async function blockMatching(db: Db, target: KillTarget): Promise<void> {
         and (${target.integrationId ?? null}::bigint is null or integration_id = ${target.integrationId ?? null})
         and (${target.connectionId ?? null}::text is null or connection_id = ${target.connectionId ?? null})
         and (${target.endUserId ?? null}::text is null or end_user ->> 'id' = ${target.endUserId ?? null})
+        and (${target.organizationId ?? null}::text is null or organization ->> 'id' = ${target.organizationId ?? null})
       order by credential_id limit ${blockBatch}`)
     const last = rows.at(-1)
     if (!last) return
@@ -398,6 +400,7 @@ export const killNext = (
         and (${target.integrationId ?? null}::bigint is null or integration_id = ${target.integrationId ?? null})
         and (${target.connectionId ?? null}::text is null or connection_id = ${target.connectionId ?? null})
         and (${target.endUserId ?? null}::text is null or end_user ->> 'id' = ${target.endUserId ?? null})
+        and (${target.organizationId ?? null}::text is null or organization ->> 'id' = ${target.organizationId ?? null})
       order by id desc limit ${killBatch}`)
     const integration = found[0] && (await integrationOf(tx, found[0].integration_id))
     if (!integration) return undefined

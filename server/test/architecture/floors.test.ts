@@ -30,7 +30,7 @@ const floors: { rooms: string[]; among?: 'free' }[] = [
   { rooms: ['main'] },
   { rooms: ['run', 'maintain'] },
   { rooms: ['app'] },
-  { rooms: ['connect', 'proxy', 'webhook', 'doctor', 'docs', 'dashboard'] },
+  { rooms: ['connect', 'proxy', 'webhook', 'doctor', 'end-user', 'docs', 'dashboard'] },
   { rooms: ['connection'] },
   { rooms: ['credential'] },
   { rooms: ['integration'] },
