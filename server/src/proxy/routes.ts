@@ -394,9 +394,13 @@ function flag(req: IncomingMessage, name: string): boolean | undefined {
   return value === 'true'
 }
 
+/**
+ * A base URL with a slash at its end, as jsforce needs for bulk queries, becomes two when an SDK joins it with a path: they are one, as they are
+ * behind any server that merges them.
+ */
 function namedByPath(req: IncomingMessage): Named {
   const [, via, integrationKey, connectionId, rest] =
-    /^(\/via\/([^/?]+)\/([^/?]+))(?:\/|(?=\?)|$)(.*)$/s.exec(req.url!) ?? []
+    /^(\/via\/([^/?]+)\/([^/?]+))(?:\/\/?|(?=\?)|$)(.*)$/s.exec(req.url!) ?? []
   if (!integrationKey || !connectionId)
     throw new Failure('invalid_uri_params', {
       message: 'The path reads /via/<provider_config_key>/<connection_id>/<path>.',
