@@ -9,12 +9,14 @@ import type { ZodType } from 'zod'
 /** Every type a shipped package may name: its schema. A type that is missing here does not stage: tsc does not find it. */
 const schemas: Record<string, ZodType> = {
   ActivityView: contract.activityView,
+  ApiKeyView: contract.apiKey,
   AuthWebhook: contract.authWebhook,
   ConnectResult: contract.connectResult,
   ConnectSessionRequest: contract.connectSessionRequest,
   ConnectionView: contract.connectionView,
   Delivery: contract.delivery,
   EncryptionView: contract.encryption,
+  Finding: contract.finding,
   IntegrationChange: contract.integrationChange,
   IntegrationView: contract.integration,
   IntegrationWithSecrets: contract.integrationWithSecrets,
@@ -26,6 +28,7 @@ const schemas: Record<string, ZodType> = {
   ReconnectSessionRequest: contract.reconnectSessionRequest,
   SessionOpened: contract.sessionOpened,
   SettingsView: contract.settingsView,
+  Severity: contract.severity,
   Standing: contract.connectionStanding,
   StateName: contract.stateName,
 }

@@ -4,12 +4,16 @@
  *
  *   dist/npm/<folder>/          the package as it is published
  *   dist/npm/<name>-<version>.tgz
+ *   dist/npm/<folder>.cdx.json  what is in it (CycloneDX), at the versions it was tested with
+ *
+ * `npm run stage -- server cli` makes these two alone.
  */
 import { execFile } from 'node:child_process'
 import { cp, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
+import { buildPages } from '../pages/build.ts'
 import { contractTypes } from './contract-types.ts'
 
 const run = promisify(execFile)
@@ -22,6 +26,11 @@ interface Target {
   runsOn: 'web' | 'page' | 'node'
   /** A folder of the repository beside it whose pure files it uses; those travel in its dist/. */
   beside?: string
+  /**
+   * The whole house: dist/ is laid out as the repository is, so that every path in the code stays true, the contract is there as code,
+   * and these files and folders come along as they are.
+   */
+  house?: string[]
 }
 
 const targets: Target[] = [
@@ -29,6 +38,19 @@ const targets: Target[] = [
   { folder: 'browser', runsOn: 'page' },
   { folder: 'cli', runsOn: 'node', beside: 'salesforce' },
   { folder: 'simulator', runsOn: 'node' },
+  {
+    folder: 'server',
+    runsOn: 'node',
+    house: [
+      'server/src/db/migrations',
+      'providers',
+      'docs',
+      'theme/tokens.css',
+      'connect-ui/dist',
+      'dashboard/dist',
+      'SECURITY.md',
+    ],
+  },
 ]
 
 interface Manifest {
@@ -37,6 +59,7 @@ interface Manifest {
   exports?: string
   bin?: Record<string, string>
   dependencies?: Record<string, string>
+  optionalDependencies?: Record<string, string>
   devDependencies?: Record<string, string>
   files?: string[]
 }
@@ -48,27 +71,65 @@ export async function stage(into = join(root, 'dist/npm'), folders = targets.map
     const out = join(into, target.folder)
     await rm(out, { recursive: true, force: true })
     await mkdir(join(out, 'dist'), { recursive: true })
+    if (target.house) await buildPages(() => {})
     await compile(target, out)
-    const source = JSON.parse(await readFile(join(root, target.folder, 'package.json'), 'utf8')) as Manifest
-    await writeFile(join(out, 'package.json'), `${JSON.stringify(published(source), null, 2)}\n`)
+    const source = await manifestOf(target.folder)
+    const manifest = target.house
+      ? published(withRuntime(source, await manifestOf('.')), target)
+      : published(source, target)
+    await writeFile(join(out, 'package.json'), `${JSON.stringify(manifest, null, 2)}\n`)
     await cp(join(root, 'LICENSE'), join(out, 'LICENSE'))
     await cp(join(root, target.folder, 'README.md'), join(out, 'README.md'))
     const packed = await run('npm', ['pack', '--json', '--pack-destination', into], { cwd: out })
     const [{ filename }] = JSON.parse(packed.stdout) as [{ filename: string }]
     tarballs[source.name] = join(into, filename)
+    await writeFile(join(into, `${target.folder}.cdx.json`), `${JSON.stringify(await billOf(source), null, 2)}\n`)
   }
   return tarballs
 }
 
+interface Bill {
+  metadata: { component: { name: string } }
+  components: { 'bom-ref': string; name: string }[]
+}
+
+/** npm's own bill of materials, from the lockfile; what it says of the repository is said of the package. */
+async function billOf({ name, version }: Manifest): Promise<Bill> {
+  const options = ['--sbom-format', 'cyclonedx', '--package-lock-only', '--omit', 'dev', '--workspace', name]
+  const { stdout } = await run('npm', ['sbom', ...options], { cwd: root, maxBuffer: 64 * 1024 * 1024 })
+  const bill = JSON.parse(stdout) as Bill
+  const own = bill.components.find(part => part['bom-ref'] === `${name}@${version}`)!
+  // The contract is not installed beside it; what of it is needed is in the package.
+  bill.components = bill.components.filter(part => part !== own && !part['bom-ref'].startsWith('@fairlead/contract@'))
+  bill.metadata.component = { ...own, name }
+  return bill
+}
+
+const manifestOf = async (folder: string): Promise<Manifest> =>
+  JSON.parse(await readFile(join(root, folder, 'package.json'), 'utf8')) as Manifest
+
+/** The Node that everything was tested on comes with it, as it does here; the contract is in it. */
+function withRuntime(server: Manifest, repository: Manifest): Manifest {
+  const { '@fairlead/contract': _, ...dependencies } = server.dependencies ?? {}
+  return {
+    ...server,
+    dependencies,
+    optionalDependencies: { ...server.optionalDependencies, ...repository.optionalDependencies },
+  }
+}
+
 /** What is not needed to run it stays here; what points to TypeScript points to what became of it. */
-function published({ devDependencies: _, ...manifest }: Manifest): object {
+function published({ devDependencies: _, ...manifest }: Manifest, { folder, house }: Target): object {
   const { exports, bin } = manifest
   const built = (path: string, extension: string) =>
-    path.replace(/^(\.\/)?src\//, '$1dist/').replace(/\.ts$/, extension)
+    path.replace(/^(\.\/)?src\//, house ? `$1dist/${folder}/src/` : '$1dist/').replace(/\.ts$/, extension)
   return {
     ...manifest,
     files: ['dist'],
-    ...(exports && { exports: { types: built(exports, '.d.ts'), default: built(exports, '.js') } }),
+    // Nobody imports a server: its one export is the program, for whoever starts it.
+    ...(exports && {
+      exports: house ? built(exports, '.js') : { types: built(exports, '.d.ts'), default: built(exports, '.js') },
+    }),
     ...(bin && { bin: Object.fromEntries(Object.entries(bin).map(([name, path]) => [name, built(path, '.js')])) }),
   }
 }
@@ -79,10 +140,10 @@ const libraries = {
   node: ['es2024', 'esnext.disposable'],
 }
 
-async function compile({ folder, runsOn, beside }: Target, out: string): Promise<void> {
+async function compile({ folder, runsOn, beside, house }: Target, out: string): Promise<void> {
   const base = JSON.parse(await readFile(join(root, 'tsconfig.json'), 'utf8')) as { compilerOptions: object }
   const types = join(out, 'dist/contract.d.ts')
-  await writeFile(types, contractTypes())
+  if (!house) await writeFile(types, contractTypes())
   const config = join(out, 'tsconfig.json')
   const compilerOptions = {
     ...base.compilerOptions,
@@ -90,15 +151,19 @@ async function compile({ folder, runsOn, beside }: Target, out: string): Promise
     types: runsOn === 'node' ? ['node'] : [],
     target: runsOn === 'node' ? 'es2024' : 'es2022',
     noEmit: false,
-    declaration: true,
+    declaration: !house,
     rewriteRelativeImportExtensions: true,
-    rootDir: beside ? root : join(root, folder, 'src'),
+    rootDir: beside || house ? root : join(root, folder, 'src'),
     outDir: join(out, 'dist'),
     typeRoots: [join(root, 'node_modules/@types')],
-    // Only types of the contract are used, and these travel with the package.
-    paths: { '@fairlead/contract': [types] },
+    // Of the contract only types are used, and these travel with the package; a house has all of it.
+    paths: { '@fairlead/contract': [house ? join(root, 'contract/src/index.ts') : types] },
   }
-  await writeFile(config, JSON.stringify({ compilerOptions, include: [join(root, folder, 'src')] }))
+  // What a house runs, and nothing that is only for developing it.
+  const sources = house
+    ? { include: ['main', 'maintain'].map(name => join(root, folder, `src/${name}.ts`)).concat(join(root, 'providers/*.ts')) }
+    : { include: [join(root, folder, 'src')] }
+  await writeFile(config, JSON.stringify({ compilerOptions, ...sources }))
   try {
     await run(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', config])
   } catch (error) {
@@ -109,18 +174,23 @@ async function compile({ folder, runsOn, beside }: Target, out: string): Promise
     await cp(join(out, 'dist', folder, 'src'), join(out, 'dist'), { recursive: true })
     await rm(join(out, 'dist', folder), { recursive: true })
   }
-  await localise(join(out, 'dist'), types, beside)
+  await localise(join(out, 'dist'), house ? 'contract/src/index.js' : 'contract.js', beside)
+  if (!house && !(await namesContract(join(out, 'dist')))) await rm(types)
+  for (const path of house ?? [])
+    await cp(join(root, path), join(out, 'dist', path), {
+      recursive: true,
+      // Compiled already, or of the build alone.
+      filter: from => !from.endsWith('.ts') && basename(from) !== '.sources',
+    })
 }
 
-/** Declarations name the contract's types where they travel, and what nobody names does not travel. */
-async function localise(dist: string, types: string, beside: string | undefined): Promise<void> {
-  let named = false
-  for (const file of await readdir(dist, { recursive: true })) {
-    if (!/\.(d\.ts|js)$/.test(file)) continue
+/** What names the contract names it where it travels, and every import names what became of the file. */
+async function localise(dist: string, contract: string, beside: string | undefined): Promise<void> {
+  for (const file of await codeIn(dist)) {
     const path = join(dist, file)
     const text = await readFile(path, 'utf8')
     const depth = file.split(/[\\/]/).length - 1
-    const to = depth === 0 ? './contract.js' : `${'../'.repeat(depth)}contract.js`
+    const to = `${depth === 0 ? './' : '../'.repeat(depth)}${contract}`
     const local = text
       .replaceAll("'@fairlead/contract'", `'${to}'`)
       .replaceAll('"@fairlead/contract"', `"${to}"`)
@@ -130,11 +200,21 @@ async function localise(dist: string, types: string, beside: string | undefined)
         new RegExp(`((?:\\.\\./)*)\\.\\./\\.\\./${beside}/`, 'g'),
         (_, up: string) => `${up || './'}${beside}/`,
       )
-    named ||= local.includes('contract.js')
     if (local !== text) await writeFile(path, local)
   }
-  if (!named) await rm(types)
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url))
-  for (const [name, tarball] of Object.entries(await stage())) process.stdout.write(`${name}  ${tarball}\n`)
+const codeIn = async (dist: string): Promise<string[]> =>
+  (await readdir(dist, { recursive: true })).filter(file => /\.(d\.ts|js)$/.test(file))
+
+/** What nobody names does not travel. */
+async function namesContract(dist: string): Promise<boolean> {
+  const texts = await Promise.all((await codeIn(dist)).map(file => readFile(join(dist, file), 'utf8')))
+  return texts.some(text => text.includes('contract.js'))
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const chosen = process.argv.slice(2)
+  const tarballs = await stage(undefined, chosen.length > 0 ? chosen : undefined)
+  for (const [name, tarball] of Object.entries(tarballs)) process.stdout.write(`${name}  ${tarball}\n`)
+}

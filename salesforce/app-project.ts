@@ -77,7 +77,7 @@ export function appFaults(wanted: AppWanted): string[] {
   if (!/^[^\s@<>]+@[^\s@<>]+\.[^\s@<>]+$/.test(contact)) faults.push('The contact must be an e-mail address.')
   if (callbacks.length === 0) faults.push('There is no callback URL.')
   for (const callback of callbacks) {
-    const url = URL.parse(callback)
+    const url = URL.canParse(callback) ? new URL(callback) : undefined
     if (!url || /[\s#]/.test(callback) || url.username || url.password)
       faults.push(`"${callback}" is not a URL that can be a callback.`)
     else if (url.protocol !== 'https:' && !(url.protocol === 'http:' && isLoopback(url.hostname)))

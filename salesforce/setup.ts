@@ -16,14 +16,13 @@ export type SetupPage =
 
 /** `org`: its instance URL. Undefined for a log-in that is nobody's org. */
 export function setupLink(org: string | undefined, page: SetupPage): string | undefined {
-  const url = org === undefined ? null : URL.parse(org)
-  if (!url) return undefined
-  const read = readHost(url.hostname, { localhost: true })
+  if (org === undefined || !URL.canParse(org)) return undefined
+  const read = readHost(new URL(org).hostname, { localhost: true })
   if (read.ok && read.host.generic) return undefined
   // Elsewhere than in the commercial cloud the org's own address leads there, by a redirect.
   const base =
     read.ok && read.host.host.endsWith('.my.salesforce.com')
       ? `https://${read.host.host.replace(/\.salesforce\.com$/, '.salesforce-setup.com')}`
-      : org!.replace(/\/+$/, '')
+      : org.replace(/\/+$/, '')
   return `${base}/lightning/setup/${page}/home`
 }

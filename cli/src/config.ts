@@ -11,7 +11,7 @@ export interface Config {
 
 /** An address as everybody may write it, or a sentence about the setting it stands in. */
 export function addressIn(text: string, setting: string): string {
-  const url = URL.parse(text)
+  const url = URL.canParse(text) ? new URL(text) : undefined
   if (!url || !/^https?:$/.test(url.protocol) || url.username || url.password || url.search || url.hash)
     throw new UsageFault(
       `${setting} must be an http or https URL without user or query, e.g. https://connect.acme.com.`,

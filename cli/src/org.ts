@@ -18,7 +18,7 @@ const patience = 10 * 60_000
 
 /** The org's own address, and none but Salesforce's: an administrator's token goes there. A simulator may be on this computer. */
 export function addressOf(given: string): { url: string; sandbox: boolean } {
-  const local = URL.parse(given)
+  const local = URL.canParse(given) ? new URL(given) : undefined
   if (local && /^(127\.\d+\.\d+\.\d+|localhost|\[::1\])$/.test(local.hostname))
     return { url: local.href.replace(/\/+$/, ''), sandbox: true }
   const read = readHost(given)

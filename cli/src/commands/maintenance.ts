@@ -3,10 +3,10 @@
  * configuration (DATABASE_URL, FAIRLEAD_DATA_DIR, FAIRLEAD_ENCRYPTION_KEY) from the environment; no API key is needed.
  */
 import { type Command, needed, type Values } from '../command.ts'
-import { beside } from './run.ts'
+import { serverProgram, start } from './run.ts'
 
 const maintain = (values: Values, ...args: string[]) =>
-  beside('server/src/maintain.ts', [...(values.json ? ['--json'] : []), '--', ...args])
+  start(serverProgram('maintain'), [...(values.json ? ['--json'] : []), '--', ...args])
 
 export const maintenance: Command[] = [
   {

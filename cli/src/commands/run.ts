@@ -1,15 +1,38 @@
-/** Starting what stands beside this program in the repository. What it says is its own; so is how it ends. */
+/** Starting what stands beside this program: in the repository, or installed in the same folder. What it says is its own; so is how it ends. */
 import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { constants } from 'node:os'
+import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Command } from '../command.ts'
 import { UsageFault } from '../faults.ts'
 
-export function beside(path: string, args: string[]): Promise<undefined> {
+/** `main` serves; `maintain` works on its database. */
+export function serverProgram(name: 'main' | 'maintain'): string {
+  const inRepository = beside(`server/src/${name}.ts`)
+  if (inRepository) return inRepository
+  for (const from of [import.meta.url, join(process.cwd(), 'package.json')])
+    try {
+      return join(dirname(createRequire(from).resolve('@fairlead/server')), `${name}.js`)
+    } catch {
+      // Not installed there.
+    }
+  throw new UsageFault('The server is not installed here. "npm install @fairlead/server" brings it.')
+}
+
+function demo(): string {
+  const program = beside('demo/main.ts')
+  if (!program) throw new UsageFault('The demo is not part of what is published. Run it in the repository of Fairlead.')
+  return program
+}
+
+function beside(path: string): string | undefined {
   const program = fileURLToPath(new URL(`../../../${path}`, import.meta.url))
-  if (!existsSync(program))
-    throw new UsageFault('This program came without the server. Run this in the repository of Fairlead.')
+  return existsSync(program) ? program : undefined
+}
+
+export function start(program: string, args: string[]): Promise<undefined> {
   const child = spawn(process.execPath, [program, ...args], { stdio: 'inherit' })
   // The terminal tells the whole group; a supervisor tells this process alone.
   const pass = (signal: NodeJS.Signals) => void child.kill(signal)
@@ -30,7 +53,7 @@ export const running: Command[] = [
     summary: 'Starts the server in this terminal, with the environment as it is',
     options: [],
     args: { min: 0, max: 0 },
-    run: () => beside('server/src/main.ts', []),
+    run: () => start(serverProgram('main'), []),
   },
   {
     words: 'demo',
@@ -38,6 +61,6 @@ export const running: Command[] = [
     summary: 'Starts a server and a Salesforce simulator, connects a sandbox and asks it for its accounts',
     options: ['once'],
     args: { min: 0, max: 0 },
-    run: ({ values }) => beside('demo/main.ts', values.once ? ['--once'] : []),
+    run: ({ values }) => start(demo(), values.once ? ['--once'] : []),
   },
 ]

@@ -5,7 +5,7 @@
  */
 import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { join } from 'node:path'
+import { extname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { JSONValue } from 'hono/utils/types'
 import { LineCounter, parseDocument } from 'yaml'
@@ -85,11 +85,14 @@ export function loadCatalogue(options: { overlayPath: string | undefined; egress
 }
 
 const require = createRequire(import.meta.url)
-const builtInModules = new Set(readdirSync(builtIn).filter(name => name.endsWith('.ts')))
+/** A published package holds JavaScript. */
+const extension = extname(import.meta.filename)
+const builtInModules = new Set(readdirSync(builtIn).filter(name => name.endsWith(extension)))
 
 /** Ours alone: what an operator lays over the catalogue is data and never code. An alias has the hooks of its base unless it has its own. */
 function hooksOf(name: string, drafts: Map<string, Draft>): Hooks | undefined {
-  if (builtInModules.has(`${name}.ts`)) return (require(join(builtIn, `${name}.ts`)) as { hooks: Hooks }).hooks
+  if (builtInModules.has(`${name}${extension}`))
+    return (require(join(builtIn, `${name}${extension}`)) as { hooks: Hooks }).hooks
   const base = drafts.get(name)?.values.alias
   return typeof base === 'string' ? hooksOf(base, drafts) : undefined
 }

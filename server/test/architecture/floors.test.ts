@@ -58,7 +58,7 @@ const workspaces: Record<string, string[]> = {
   'connect-ui/': ['@fairlead/contract', 'salesforce/'],
   'node/src/': ['@fairlead/contract'],
   'browser/src/': ['@fairlead/contract'],
-  'release/': ['@fairlead/contract', 'server/src/'],
+  'release/': ['@fairlead/contract', 'server/src/', 'pages/'],
   'bench/': ['@fairlead/contract', '@fairlead/salesforce-simulator', 'server/src/', 'demo/'],
 }
 
