@@ -74,16 +74,15 @@ export async function stage(into = join(root, 'dist/npm'), folders = targets.map
     if (target.house) await buildPages(() => {})
     await compile(target, out)
     const source = await manifestOf(target.folder)
-    const manifest = target.house
-      ? published(withRuntime(source, await manifestOf('.')), target)
-      : published(source, target)
+    const complete = target.house ? withRuntime(source, await manifestOf('.')) : source
+    const manifest = published(complete, target)
     await writeFile(join(out, 'package.json'), `${JSON.stringify(manifest, null, 2)}\n`)
     await cp(join(root, 'LICENSE'), join(out, 'LICENSE'))
     await cp(join(root, target.folder, 'README.md'), join(out, 'README.md'))
     const packed = await run('npm', ['pack', '--json', '--pack-destination', into], { cwd: out })
     const [{ filename }] = JSON.parse(packed.stdout) as [{ filename: string }]
     tarballs[source.name] = join(into, filename)
-    await writeFile(join(into, `${target.folder}.cdx.json`), `${JSON.stringify(await billOf(source), null, 2)}\n`)
+    await writeFile(join(into, `${target.folder}.cdx.json`), `${JSON.stringify(await billOf(complete), null, 2)}\n`)
   }
   return tarballs
 }
@@ -91,18 +90,37 @@ export async function stage(into = join(root, 'dist/npm'), folders = targets.map
 interface Bill {
   metadata: { component: { name: string } }
   components: { 'bom-ref': string; name: string }[]
+  dependencies: { ref: string; dependsOn: string[] }[]
 }
 
-/** npm's own bill of materials, from the lockfile; what it says of the repository is said of the package. */
-async function billOf({ name, version }: Manifest): Promise<Bill> {
-  const options = ['--sbom-format', 'cyclonedx', '--package-lock-only', '--omit', 'dev', '--workspace', name]
+/**
+ * npm's own bill of materials, from the lockfile. It is of the repository: what one package brings is followed from its manifest,
+ * because npm leaves out what a package needs and a tool of development might use, too.
+ */
+async function billOf(manifest: Manifest): Promise<Bill> {
+  const options = ['--sbom-format', 'cyclonedx', '--package-lock-only']
   const { stdout } = await run('npm', ['sbom', ...options], { cwd: root, maxBuffer: 64 * 1024 * 1024 })
   const bill = JSON.parse(stdout) as Bill
-  const own = bill.components.find(part => part['bom-ref'] === `${name}@${version}`)!
-  // The contract is not installed beside it; what of it is needed is in the package.
-  bill.components = bill.components.filter(part => part !== own && !part['bom-ref'].startsWith('@fairlead/contract@'))
-  bill.metadata.component = { ...own, name }
-  return bill
+  const neededBy = new Map(bill.dependencies.map(({ ref, dependsOn }) => [ref, dependsOn]))
+  const own = `${manifest.name}@${manifest.version}`
+  const named = new Set(Object.keys({ ...manifest.dependencies, ...manifest.optionalDependencies }))
+  const brought = new Set<string>()
+  const follow = (ref: string): void => {
+    if (brought.has(ref)) return
+    brought.add(ref)
+    for (const next of neededBy.get(ref) ?? []) follow(next)
+  }
+  for (const ref of neededBy.get(own) ?? []) if (named.has(ref.slice(0, ref.lastIndexOf('@')))) follow(ref)
+  const component = bill.components.find(part => part['bom-ref'] === own)!
+  return {
+    ...bill,
+    metadata: { ...bill.metadata, component: { ...component, name: manifest.name } },
+    components: bill.components.filter(part => brought.has(part['bom-ref'])),
+    dependencies: [
+      { ref: own, dependsOn: (neededBy.get(own) ?? []).filter(ref => brought.has(ref)) },
+      ...bill.dependencies.filter(({ ref }) => brought.has(ref)),
+    ],
+  }
 }
 
 const manifestOf = async (folder: string): Promise<Manifest> =>
