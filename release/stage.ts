@@ -94,11 +94,11 @@ interface Bill {
 }
 
 /**
- * npm's own bill of materials, from the lockfile. It is of the repository: what one package brings is followed from its manifest,
- * because npm leaves out what a package needs and a tool of development might use, too.
+ * npm's own bill of materials, from the lockfile. It is of the repository: what one package brings is followed from its manifest.
  */
 async function billOf(manifest: Manifest): Promise<Bill> {
-  const options = ['--sbom-format', 'cyclonedx', '--package-lock-only']
+  // Said aloud: building pages leaves NODE_ENV=production behind, and npm then leaves out what development might use, too.
+  const options = ['--sbom-format', 'cyclonedx', '--package-lock-only', '--include=dev']
   const { stdout } = await run('npm', ['sbom', ...options], { cwd: root, maxBuffer: 64 * 1024 * 1024 })
   const bill = JSON.parse(stdout) as Bill
   const neededBy = new Map(bill.dependencies.map(({ ref, dependsOn }) => [ref, dependsOn]))
@@ -179,7 +179,11 @@ async function compile({ folder, runsOn, beside, house }: Target, out: string): 
   }
   // What a house runs, and nothing that is only for developing it.
   const sources = house
-    ? { include: ['main', 'maintain'].map(name => join(root, folder, `src/${name}.ts`)).concat(join(root, 'providers/*.ts')) }
+    ? {
+        include: ['main', 'maintain']
+          .map(name => join(root, folder, `src/${name}.ts`))
+          .concat(join(root, 'providers/*.ts')),
+      }
     : { include: [join(root, folder, 'src')] }
   await writeFile(config, JSON.stringify({ compilerOptions, ...sources }))
   try {

@@ -135,6 +135,11 @@ test('the packed server becomes ready and serves its API, its pages and its docu
     const org = cli(node, 'salesforce', 'redeploy', 'x', '--instance-url', 'https://login.salesforce.com')
     await assert.rejects(org, ({ stderr }) => !/TypeError|SyntaxError|stack/.test(stderr), node)
   }
+  await run('npx', ['--no-install', 'fairlead', 'backup', 'all.backup'], {
+    cwd: folder,
+    env: { ...env, FAIRLEAD_DATA_DIR: data },
+  })
+  assert.ok((await stat(join(folder, 'all.backup'))).size > 1000)
   const { stdout } = await run('npx', ['--no-install', 'fairlead', '--version'], { cwd: folder, env })
   assert.match(stdout, /^\d+\.\d+\.\d+\n$/)
 })
