@@ -1,5 +1,5 @@
 /**
- * What is done beside the server, on its database: backup, restore, db move. A program of its own, with the server's configuration; the
+ * What is done beside the server, on its database: backup, restore, db move, doctor system. A program of its own, with the server's configuration; the
  * command line starts it, because that one knows the HTTP API alone and these must work while no server does. Says its result on standard
  * output and everything else on standard error. Exit codes as the command line's: 0 done, 1 refused, 2 misunderstood, 3 no database.
  */
@@ -12,9 +12,12 @@ import type { Keys } from './backup/envelope.ts'
 import { move } from './backup/move.ts'
 import { openEverySecret } from './backup/secrets.ts'
 import { type Config, ConfigError, readConfig } from './config.ts'
-import { type Address, openDb } from './db/open.ts'
+import { type Address, type OpenDb, openDb } from './db/open.ts'
 import { reachDatabase } from './db/reach.ts'
+import { examineSystem } from './doctor/system.ts'
 import { Failure } from './errors.ts'
+import { seconds } from './lib/time.ts'
+import { parseEgressAllow } from './net/allow.ts'
 import { createEgress } from './net/egress.ts'
 import { readKeyFile } from './vault/key-file.ts'
 import { kmsKey } from './vault/kms.ts'
@@ -154,10 +157,59 @@ const secretsSaid = ({ opened, unreadable }: { opened: number; unreadable: strin
     ? `Each of ${opened} secrets opens.`
     : `${opened} secrets open, ${unreadable.length} do not, as they did not before: ${unreadable.slice(0, 5).join(', ')}.`
 
+async function examine(config: Config): Promise<Answer> {
+  const egress = createEgress({
+    // Its own public address, which may well be a private one.
+    rules: parseEgressAllow(new URL(config.url).host).rules,
+    proxies: [],
+  })
+  const closers: (() => Promise<unknown>)[] = [() => egress.close()]
+  try {
+    let database: OpenDb | undefined
+    let unreachable = ''
+    try {
+      const { direct, close } = await reachDatabase(config, log, { make: false })
+      closers.push(close)
+      // As the server does it: statements through DATABASE_URL, LISTEN past a pooler.
+      const address = config.databaseUrl ? { url: config.databaseUrl.reveal() } : direct
+      const directUrl = config.databaseDirectUrl?.reveal()
+      database = await openDb({ ...address, directUrl, startTimeoutMs: seconds(5) })
+      closers.push(database.close)
+    } catch (error) {
+      const cause = error instanceof Error && error.cause instanceof Error ? `: ${error.cause.message}` : ''
+      unreachable = `${error instanceof Error ? error.message : String(error)}${cause}`
+    }
+    const findings = await examineSystem({
+      config,
+      egress,
+      database,
+      unreachable,
+      now: Date.now,
+      async openKeys() {
+        const { configured, kms } = await keysOf(config)
+        if (configured.length === 0) throw new Error(`There is no encryption key, and none in ${config.dataDir}.`)
+        // Opening a ring wraps its keys anew where that is due; an examination changes nothing.
+        const store = { ...createKeyStore(database!.db), rewrap: async () => {} }
+        await openRing(store, configuredKeys(configured, kms))
+        return { keys: (await store.list()).length }
+      },
+    })
+    const text = findings
+      .map(({ severity, code, title, detail, fix }) =>
+        [`${severity}  ${title} (${code})`, detail, fix].filter(Boolean).join('\n  '),
+      )
+      .join('\n\n')
+    return { json: findings, text, isBad: findings.some(({ severity }) => severity === 'error') }
+  } finally {
+    for (const close of closers.reverse()) await close().catch(() => {})
+  }
+}
+
 const commands: Record<string, (config: Config, args: string[]) => Promise<Answer | undefined>> = {
   backup: (config, [path = '-']) => backup(config, path),
   restore: (config, [path = '']) => restoreFrom(config, path),
   move: (config, [to = '']) => moveTo(config, to),
+  doctor: examine,
 }
 
 async function main(): Promise<void> {

@@ -36,4 +36,13 @@ export const maintenance: Command[] = [
     args: { min: 0, max: 0 },
     run: ({ values }) => maintain(values, 'move', needed(values, 'to')),
   },
+  {
+    words: 'doctor system',
+    usage: '',
+    summary:
+      'Examines the installation: address and TLS, clock, database, pooler, migrations, encryption key, disk. Works on the database itself, not through the API. Exit code 1 when something is wrong',
+    options: [],
+    args: { min: 0, max: 0 },
+    run: ({ values }) => maintain(values, 'doctor'),
+  },
 ]
