@@ -33,7 +33,6 @@ const standing = z
     state: z.enum(['setup', 'signed_out', 'signed_in']),
     /** Of `setup`: whether this browser may set up without the link, because it is on the same machine. */
     setup_here: z.boolean(),
-    single_sign_on: z.boolean(),
     operator: operator.nullable(),
     environments: z.array(z.string()),
     /** Secrets may be shown and made until then without asking again. */

@@ -32,7 +32,7 @@ export function App() {
       ) : state === 'setup' ? (
         <SetupPage here={standing.data.setup_here} become={become} />
       ) : state === 'signed_out' ? (
-        <SignInPage singleSignOn={standing.data.single_sign_on} become={become} />
+        <SignInPage become={become} />
       ) : (
         <Shell standing={standing.data} become={become} />
       )}

@@ -3,7 +3,7 @@ import type { OperatorStanding } from '@fairlead/contract'
 import { type FormEvent, type ReactNode, useState } from 'react'
 import { ApiError, post } from './api.ts'
 import { Fault, Field } from './parts.tsx'
-import { navigate, useRoute } from './route.ts'
+import { navigate } from './route.ts'
 
 type Become = (standing: OperatorStanding) => void
 
@@ -93,13 +93,11 @@ export function SetupPage({ here, become }: { here: boolean; become: Become }) {
   )
 }
 
-export function SignInPage({ singleSignOn, become }: { singleSignOn: boolean; become: Become }) {
-  const { query } = useRoute()
+export function SignInPage({ become }: { become: Become }) {
   const { error, busy, submit } = useForm('/operator/sign-in', become, undefined)
   const asksCode = error instanceof ApiError && error.code === 'code_required'
   const [withCode, setWithCode] = useState(false)
   if (asksCode && !withCode) setWithCode(true)
-  const refused = query.get('sign_in')
   return (
     <Door title="Sign in" lead="to your integrations and connections.">
       <form onSubmit={submit}>
@@ -115,15 +113,9 @@ export function SignInPage({ singleSignOn, become }: { singleSignOn: boolean; be
           </Field>
         )}
         {error !== undefined && !asksCode && <Fault error={error} />}
-        {refused && !error && <p className="bad">{refused}</p>}
         <button type="submit" className="button primary big" disabled={busy}>
           {busy ? 'One moment…' : 'Sign in'}
         </button>
-        {singleSignOn && (
-          <a className="button big" href="/operator/single-sign-on">
-            Sign in with your company account
-          </a>
-        )}
       </form>
       <p className="small soft">Forgotten your password? An owner can make you a link for a new one, in Settings.</p>
     </Door>

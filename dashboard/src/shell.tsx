@@ -271,26 +271,20 @@ function Confirm() {
         Secrets are shown, and keys and people added, only to somebody who has just shown who they are. It then holds
         for five minutes.
       </p>
-      {operator?.has_password === false ? (
-        <a className="button primary big" href="/operator/single-sign-on?confirm=1">
-          Confirm with your company account
-        </a>
-      ) : (
-        <form className="stack" onSubmit={submit}>
-          <Field label="Password">
-            <input name="password" type="password" autoComplete="current-password" required />
+      <form className="stack" onSubmit={submit}>
+        <Field label="Password">
+          <input name="password" type="password" autoComplete="current-password" required />
+        </Field>
+        {operator?.two_factor && (
+          <Field label="Code">
+            <input name="code" inputMode="numeric" autoComplete="one-time-code" pattern="\d{6}" required />
           </Field>
-          {operator?.two_factor && (
-            <Field label="Code">
-              <input name="code" inputMode="numeric" autoComplete="one-time-code" pattern="\d{6}" required />
-            </Field>
-          )}
-          {error !== undefined && <Fault error={error} />}
-          <button type="submit" className="button primary big">
-            Confirm
-          </button>
-        </form>
-      )}
+        )}
+        {error !== undefined && <Fault error={error} />}
+        <button type="submit" className="button primary big">
+          Confirm
+        </button>
+      </form>
     </Modal>
   )
 }

@@ -289,7 +289,7 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     routes.get('/metrics', async c =>
       c.text(await observed.text(), 200, { 'Content-Type': 'text/plain; version=0.0.4' }),
     )
-    routes.route('/', operatorRoutes({ ...shared, operators, host: config.host, singleSignOn: false }))
+    routes.route('/', operatorRoutes({ ...shared, operators, host: config.host }))
     routes.route('/', auditRoutes(shared))
     routes.route('/', encryptionRoutes({ ...shared, rotation }))
     routes.route('/', settingsRoutes(shared))

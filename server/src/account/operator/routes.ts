@@ -65,7 +65,6 @@ interface Deps extends SignInDeps {
   url: string
   /** Where the server listens. */
   host: string
-  singleSignOn: boolean
 }
 
 const loopback = new Set(['localhost', '127.0.0.1', '[::1]', '::1', '::ffff:127.0.0.1'])
@@ -104,7 +103,6 @@ export function operatorRoutes(deps: Deps) {
     return {
       state: operator ? 'signed_in' : setup ? 'setup' : 'signed_out',
       setup_here: setup && isHere(c, deps),
-      single_sign_on: deps.singleSignOn,
       operator: operator ? view(operator) : null,
       environments: operator ? (await listEnvironments(db)).map(({ name }) => name) : [],
       confirmed_until: confirmedAt ? isoZulu(new Date(confirmedAt.getTime() + minutes(confirmedMinutes))) : null,

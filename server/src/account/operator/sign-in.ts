@@ -218,7 +218,7 @@ export const beginSession = (
   lookup: Buffer,
   operator: Operator,
   address: string,
-  how: 'password' | 'single_sign_on' | 'link' | 'setup',
+  how: 'password' | 'link' | 'setup',
 ): Promise<void> =>
   db.transaction(async tx => {
     await addSession(tx, lookup, operator.id)
