@@ -3,7 +3,13 @@
  * playgrounds: everything that logs in at login.salesforce.com.
  */
 
-import { loginOfIdentity, organizationQuery, readOrganization, readVersions } from '../salesforce/account.ts'
+import {
+  loginOfIdentity,
+  missingScopes,
+  organizationQuery,
+  readOrganization,
+  readVersions,
+} from '../salesforce/account.ts'
 import { appFaults, appProject, rangesIn } from '../salesforce/app-project.ts'
 import { examine } from '../salesforce/doctor.ts'
 import { explain } from '../salesforce/errors.ts'
@@ -82,7 +88,7 @@ export const salesforceHooks = (login: Login): Hooks => ({
     return at && at !== login ? elsewhere(at, config) : undefined
   },
 
-  async checkAccount({ config, told, api }) {
+  async checkAccount({ config, told, api, scopesRequested, scopesGranted }) {
     const versions = await api('/services/data')
     const version = versions?.status === 200 ? readVersions(versions.body)[0] : undefined
     const asked = version && (await api(`/services/data/v${version}/query?q=${encodeURIComponent(organizationQuery)}`))
@@ -93,6 +99,7 @@ export const salesforceHooks = (login: Login): Hooks => ({
     if (login && at && at !== login) return { kind: 'elsewhere', elsewhere: elsewhere(at, config) }
     return {
       kind: 'belongs',
+      missingScopes: missingScopes(scopesRequested, scopesGranted),
       facts: {
         ...(version && { api_version: version }),
         ...(organization && { organization_kind: organization.kind, instance_name: organization.instance }),

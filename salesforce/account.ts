@@ -42,6 +42,14 @@ export function loginOfIdentity(identityUrl: unknown): 'production' | 'sandbox' 
   return read?.ok ? loginOf(read.host.kind) : undefined
 }
 
+/** What was asked for and not granted. `offline_access` and `refresh_token` are one scope, and `full` is every other. */
+export function missingScopes(requested: readonly string[], granted: readonly string[]): string[] {
+  const renews = (scope: string) => scope === 'refresh_token' || scope === 'offline_access'
+  const has = (scope: string) =>
+    granted.includes(scope) || (renews(scope) ? granted.some(renews) : granted.includes('full'))
+  return requested.filter(scope => !has(scope))
+}
+
 /** Salesforce gives out the same id with 15 characters and, with a checksum, with 18. */
 export const sameId = (a: string, b: string): boolean => a.slice(0, 15) === b.slice(0, 15)
 

@@ -3,7 +3,7 @@
  * org's API calls of the day, and neither is asked when those are nearly used up. Whatever cannot be found out is left out, not guessed.
  */
 import type { Finding, Severity } from '@fairlead/contract'
-import { organizationQuery, readOrganization, readVersions, sameId } from './account.ts'
+import { missingScopes, organizationQuery, readOrganization, readVersions, sameId } from './account.ts'
 import { type Context, explain, type Where } from './errors.ts'
 import { loginOf, readHost } from './hosts.ts'
 import { type SetupPage, setupLink } from './setup.ts'
@@ -89,13 +89,7 @@ export async function examine(patient: Patient): Promise<Finding[]> {
   else add('host', 'ok', 'The address is the org’s own', address?.host ?? patient.hostname ?? 'No address is needed.')
 
   const has = (scope: string) => patient.scopesGranted.includes(scope)
-  const canRefresh = has('refresh_token') || has('offline_access')
-  const missing = patient.scopesRequested.filter(
-    scope =>
-      !has(scope) &&
-      !(canRefresh && ['refresh_token', 'offline_access'].includes(scope)) &&
-      !(has('full') && scope !== 'refresh_token' && scope !== 'offline_access'),
-  )
+  const missing = missingScopes(patient.scopesRequested, patient.scopesGranted)
   if (!has('api') && !has('full'))
     addError('api', 'INVALID_SESSION_ID', 'This session is not valid for use with the REST API')
   if (missing.length > 0)

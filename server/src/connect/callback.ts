@@ -67,6 +67,8 @@ export interface Connected {
   operation: 'creation' | 'override'
   config: ConnectionConfig
   warnings: ConnectionWarning[]
+  /** Asked for and not granted. */
+  missingScopes: string[]
 }
 
 /** Providers with installation flows call it by other names. */
@@ -108,10 +110,8 @@ export async function finishOAuth(
       ? await finishOAuth1(deps, holder, handshake, search)
       : await exchange(deps, holder, handshake, await codeOf(deps, provider, search, handshake.config))
   const { learned, config: told } = accountFacts(deps, holder, handshake.config, tokens)
-  const config = {
-    ...told,
-    ...(await checkAccount(deps, integration, holder, handshake, session, tokens, told, learned)),
-  }
+  const checked = await checkAccount(deps, integration, holder, handshake, session, tokens, told, learned)
+  const config = { ...told, ...checked.facts }
   const { operation, credentialId } = await save(deps, integration, handshake, session, tokens, learned, config, holder)
   deps.log.info({ integration: integration.key, connection: handshake.connectionId, operation }, 'connected')
   const account = provider.grants_per_user === undefined ? null : accountOf(provider, learned)
@@ -123,7 +123,8 @@ export async function finishOAuth(
   const warnings = warningsOf({ provider, grants })
   for (const { code, payload } of warnings)
     deps.log.warn({ code, ...payload, integration: integration.key, connection: handshake.connectionId }, 'a warning')
-  return { integration, provider, connectionId: handshake.connectionId, operation, config, warnings }
+  const { connectionId } = handshake
+  return { integration, provider, connectionId, operation, config, warnings, missingScopes: checked.missingScopes }
 }
 
 export const attemptOf = ({ sessionId, attempt, integrationKey, connectionId }: Arrival): Attempt => ({
@@ -192,7 +193,7 @@ export async function checkAccount(
   tokens: TokenSet,
   config: ConnectionConfig,
   learned: ConnectionConfig,
-): Promise<Record<string, string>> {
+): Promise<{ facts: Record<string, string>; missingScopes: string[] }> {
   const { provider } = holder
   const told = Object.fromEntries(Object.entries(tokens.raw).filter(([name]) => !secretMembers.has(name)))
   const checked = await deps.catalogue.hooks(provider).checkAccount?.({
@@ -203,8 +204,8 @@ export async function checkAccount(
     scopesGranted: tokens.scopes ?? arrival.scopesRequested,
     api: askApi(deps.egress, provider, config, tokens.accessToken),
   })
-  if (!checked) return {}
-  if (checked.kind === 'belongs') return checked.facts
+  if (!checked) return { facts: {}, missingScopes: [] }
+  if (checked.kind === 'belongs') return { facts: checked.facts, missingScopes: checked.missingScopes ?? [] }
   const refused = { connectionId: arrival.connectionId, account: accountOf(provider, learned), tokens, config }
   const ended = await retireRefused(deps.db, deps, holder, integration, refused)
   deps.revocations.kick()

@@ -16,7 +16,7 @@ export interface Audience {
 export const nobody: Audience = { opener: null, isAwaited: false }
 
 export const connectedPage = (
-  { integration, provider, operation, config, warnings }: Connected,
+  { integration, provider, operation, config, warnings, missingScopes }: Connected,
   { opener, isAwaited }: Audience,
 ): Response => {
   const again = operation === 'override'
@@ -29,6 +29,15 @@ export const connectedPage = (
       <div class="mark good"><span aria-hidden="true">✓</span> ${again ? 'Reconnected' : 'Connected'}</div>
       <h1>${name} is connected${again ? ' again' : ''}</h1>
       ${account ? html`<p>Account<br><code>${account}</code></p>` : html``}
+      ${
+        missingScopes.length > 0
+          ? html`
+        <p>${provider.display_name} granted less than was asked for:</p>
+        <ul>${missingScopes.map(scope => html`<li><code>${scope}</code>${scopeText(provider, scope)}</li>`)}</ul>
+        <p class="soft">Some of what the product does may not work. Whoever looks after its app at ${provider.display_name} can add this to the app’s
+          OAuth scopes; then connect once more.</p>`
+          : html``
+      }
       ${warnings.map(
         ({ payload: { live, limit } }) => html`
         <p class="soft">This account has now been connected ${live} times, and ${provider.display_name} keeps ${limit} connections of one account: one
@@ -38,6 +47,13 @@ export const connectedPage = (
       <button type="button" class="quiet" data-close>Close this window</button>`,
     script: announce({ type: 'nango_oauth_callback_success' }, opener, isAwaited),
   })
+}
+
+/** In English, as this page is. */
+function scopeText({ scope_descriptions: texts }: Connected['provider'], scope: string): string {
+  const text = texts?.[scope]
+  const english = typeof text === 'string' ? text : text?.en
+  return english === undefined ? '' : `: ${english}`
 }
 
 const headings: Partial<Record<ErrorCode, string>> = {

@@ -73,8 +73,8 @@ export async function submit(
     connectionId: target?.connection.connectionId ?? newId(),
     scopesRequested: scopes,
   }
-  const checked = await checkAccount(deps, integration, holder, arrival, session, tokens, told, learned)
-  const config = { ...told, ...checked }
+  const { facts } = await checkAccount(deps, integration, holder, arrival, session, tokens, told, learned)
+  const config = { ...told, ...facts }
   await verify(deps, holder, asHeld(kind, tokens, config, given))
   const { credentialId, operation } = await save(deps, integration, arrival, session, tokens, learned, config, holder)
   // The notification would do it in a moment; whoever reads the answer may be faster.

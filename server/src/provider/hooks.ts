@@ -84,7 +84,12 @@ export interface NewAccount {
 }
 
 export type AccountChecked =
-  | { kind: 'belongs'; facts: Record<string, string> }
+  | {
+      kind: 'belongs'
+      facts: Record<string, string>
+      /** Asked for and not granted, as far as that limits anything. */
+      missingScopes?: string[]
+    }
   | { kind: 'elsewhere'; elsewhere: Elsewhere }
 
 /** Where an error was met: on the way to the provider's page, at its token endpoint, in its API, or nowhere at all. */

@@ -134,6 +134,44 @@ describe('Salesforce, end to end', () => {
     simulator.control.setApp({ clientId, scopes: ['api', 'refresh_token', 'id'] })
   })
 
+  /** The token endpoint's next answer. */
+  const answerWith = (body: object) =>
+    simulator.control.fail({ endpoint: 'token', grantType: 'authorization_code', status: 200, body })
+  const tokensWith = (scopes: string[]) => {
+    const { clientId } = simulator.app('acme--uat')
+    return simulator.control.issueTokens({ username: 'ada@acme.com.uat', clientId, scopes })
+  }
+
+  it('fewer scopes than were asked for are told on the page that says connected', async () => {
+    answerWith(tokensWith(['refresh_token', 'id']))
+    const { page } = await signIn(sandbox)
+    assert.equal(page.status, 200, page.text)
+    assert.match(page.text, /granted less than was asked for/)
+    assert.match(page.text, /<li><code>api<\/code>: read and change your Salesforce data/)
+    assert.doesNotMatch(page.text, /<code>refresh_token<\/code>/)
+    await clear()
+    assert.doesNotMatch((await signIn(sandbox)).page.text, /granted less/)
+    await clear()
+  })
+
+  it('a token response whose identity URL was changed on the way is refused, and nothing is stored', async () => {
+    const told = tokensWith(['api', 'refresh_token'])
+    const [organization, user] = ['00D8d000000EVILEAM', '0058d000000EVILAAA']
+    for (const id of [
+      String(told.id).replace(/00D[^/]+/, organization),
+      String(told.id).replace(/005[^/]+$/, user),
+      `${told.id}?`,
+    ]) {
+      answerWith({ ...told, id })
+      const { page, error } = await signIn(sandbox)
+      assert.equal(page.headers.get('fairlead-error'), 'token_response_forged', page.text)
+      assert.ok(error)
+    }
+    answerWith({ ...told, issued_at: String(Number(told.issued_at) + 1) })
+    assert.equal((await signIn(sandbox)).page.headers.get('fairlead-error'), 'token_response_forged')
+    assert.deepEqual(await connections(), [])
+  })
+
   it('a really wrong secret is called a wrong secret, with a link into Setup where the org is known', async () => {
     const { clientSecret } = simulator.control.rotateSecret({ clientId: simulator.app('acme--uat').clientId })
     const { page, cause } = await signIn(sandbox)
