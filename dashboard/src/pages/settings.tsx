@@ -377,8 +377,8 @@ function People({ you }: { you: OperatorView | null }) {
                     {one.id === you?.id && <span className="soft"> (you)</span>}
                     <br />
                     <span className="small soft">
-                      {one.email} · {one.two_factor ? 'two-factor' : one.has_password ? 'password' : 'no password yet'} ·
-                      last here <Time at={one.signed_in_at} none="never" />
+                      {one.email} · {one.two_factor ? 'two-factor' : one.has_password ? 'password' : 'no password yet'}{' '}
+                      · last here <Time at={one.signed_in_at} none="never" />
                     </span>
                   </span>
                   {isOwner ? (
