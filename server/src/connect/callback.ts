@@ -103,23 +103,28 @@ export async function finishOAuth(
   // Ended by its owner this very moment: it would have taken the handshake along.
   if (!session) throw new Failure('state_unknown')
   if (!integration) throw new Failure('unknown_provider_config')
-  const { provider, holder } = holderOf(deps.catalogue, integration)
+  const { provider, holder: known } = holderOf(deps.catalogue, integration)
+  const { client } = handshake
+  const holder = client ? { ...known, client } : known
 
-  const tokens =
+  const answer =
     provider.auth_mode === 'OAUTH1'
       ? await finishOAuth1(deps, holder, handshake, search)
       : await exchange(deps, holder, handshake, await codeOf(deps, provider, search, handshake.config))
+  // Its tokens are this client's for good: renewed and revoked by it.
+  const given = client && { client_id: client.id, client_secret: client.secret?.reveal() ?? '' }
+  const tokens = given ? { ...answer, given } : answer
   const { learned, config: told } = accountFacts(deps, holder, handshake.config, tokens)
   const checked = await checkAccount(deps, integration, holder, handshake, session, tokens, told, learned)
   const config = { ...told, ...checked.facts }
-  const { operation, credentialId } = await save(deps, integration, handshake, session, tokens, learned, config, holder)
+  const { operation, credentialId } = await save(deps, integration, handshake, session, tokens, learned, config, known)
   deps.log.info({ integration: integration.key, connection: handshake.connectionId, operation }, 'connected')
   const account = provider.grants_per_user === undefined ? null : accountOf(provider, learned)
   const [stored, grants] = await Promise.all([
     loadCredential(deps, credentialId),
     account === null ? 0 : countGrants(deps.db, integration.id, account),
   ])
-  if (stored) deps.credentials.learn(holder, stored)
+  if (stored) deps.credentials.learn(known, stored)
   const warnings = warningsOf({ provider, grants })
   for (const { code, payload } of warnings)
     deps.log.warn({ code, ...payload, integration: integration.key, connection: handshake.connectionId }, 'a warning')

@@ -7,6 +7,7 @@ import { Failure } from '../errors.ts'
 import { findIntegration, listIntegrations } from '../integration/store.ts'
 import type { Secret } from '../lib/secret.ts'
 import type { Egress } from '../seams.ts'
+import { clientSecretName } from './start.ts'
 import { addSession, type StoreDeps } from './store.ts'
 
 type Request = z.infer<typeof connectSessionRequest>
@@ -20,6 +21,7 @@ export async function openSession(
   environmentId: number,
   request: Request,
 ): Opened {
+  refuseSecrets(request)
   await refuseUnknown(deps, environmentId, [
     ...(request.allowed_integrations ?? []).map((key, i): Named => [['allowed_integrations', i], key]),
     ...namedIn(request),
@@ -42,6 +44,7 @@ export async function openSession(
 
 /** Opens a session that signs in to one connection again, and to nothing else. */
 export async function openReconnectSession(deps: StoreDeps, environmentId: number, request: ReconnectRequest): Opened {
+  refuseSecrets(request)
   await refuseUnknown(deps, environmentId, [[['integration_id'], request.integration_id], ...namedIn(request)])
   const integration = await findIntegration(deps, environmentId, request.integration_id)
   const connection = integration && (await findConnection(deps.db, integration.id, request.connection_id))
@@ -83,6 +86,18 @@ const namedIn = (request: Pick<Request, 'integrations_config_defaults' | 'overri
   ),
   ...Object.keys(request.overrides ?? {}).map((key): Named => [['overrides', key], key]),
 ]
+
+/** A session is kept in the clear. Left empty, the members say that the page asks for them. */
+function refuseSecrets({ integrations_config_defaults = {} }: Pick<Request, 'integrations_config_defaults'>): void {
+  const issues = Object.entries(integrations_config_defaults)
+    .filter(([, { connection_config }]) => connection_config?.[clientSecretName])
+    .map(([key]) => ({
+      code: 'custom',
+      path: ['integrations_config_defaults', key, 'connection_config', clientSecretName],
+      message: 'Leave it empty: the page asks for it. A secret does not ride in a session.',
+    }))
+  if (issues.length > 0) throw new Failure('invalid_body', { issues })
+}
 
 async function refuseUnknown(deps: StoreDeps, environmentId: number, named: Named[]): Promise<void> {
   if (named.length === 0) return

@@ -3,7 +3,7 @@ import type { SessionCaller } from '../account/caller.ts'
 import { readSettings } from '../account/settings/store.ts'
 import { holderOf } from '../connection/live.ts'
 import { authorizationPage } from '../credential/kinds/oauth1.ts'
-import { authorizationUrl, automatedFacts } from '../credential/kinds/oauth2-code.ts'
+import { authorizationUrl, automatedFacts, type Client } from '../credential/kinds/oauth2-code.ts'
 import { Failure } from '../errors.ts'
 import { findIntegration, type Integration, listIntegrations } from '../integration/store.ts'
 import { newId, randomToken } from '../lib/id.ts'
@@ -33,15 +33,21 @@ export interface StartQuery {
   attempt: string | null
   /** Where the browser goes in the end: one of the environment's return URLs. */
   returnUrl: string | null
+  /** The OAuth client of whoever signs in, in the place of the integration's. */
+  client: Client | null
 }
 
 const known = new Set(['connect_session_token', 'ws_client_id', 'user_scope', 'click'])
+
+/** The wire contract's names for a client that one connection brings. They stand among its credentials, and are no fact of an account. */
+export const [clientIdName, clientSecretName] = ['oauth_client_id_override', 'oauth_client_secret_override']
 
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
 
 /** `params[hostname]=…` and its siblings. Throws `invalid_query_params` for what nobody defined. */
 export function readStartQuery(search: URLSearchParams): StartQuery {
-  const query: StartQuery = { params: {}, authorizationParams: {}, attempt: null, returnUrl: null }
+  const query: StartQuery = { params: {}, authorizationParams: {}, attempt: null, returnUrl: null, client: null }
+  const credentials: Record<string, string> = {}
   const issues: { code: string; message: string; path: string[] }[] = []
   const refuse = (message: string, ...path: string[]) => issues.push({ code: 'custom', message, path })
   const seen = new Set<string>()
@@ -52,16 +58,25 @@ export function readStartQuery(search: URLSearchParams): StartQuery {
     const nested = /^(params|authorization_params|credentials)\[([^\]]{1,255})\]$/.exec(name)
     if (nested?.[1] === 'params') query.params[nested[2]!] = value
     else if (nested?.[1] === 'authorization_params') query.authorizationParams[nested[2]!] = value
-    else if (nested)
-      refuse('A connection with an OAuth client of its own is not supported by this version.', 'credentials')
+    else if (nested && [clientIdName, clientSecretName].includes(nested[2]!)) credentials[nested[2]!] = value
+    else if (nested) refuse('Only an OAuth client of its own can be brought to a sign-in.', 'credentials', nested[2]!)
     else if (name === 'connection_id') refuse('A connect session decides the connection id. Leave it out.', name)
     else if (name === 'ws_client_id' && !uuid.test(value)) refuse('Not a UUID.', name)
     else if (name === 'ws_client_id') query.attempt = value.toLowerCase()
     else if (name === 'return_url') query.returnUrl = value
     else if (!known.has(name)) refuse('Unknown parameter.', name)
   }
+  query.client = clientIn(credentials)
+  if (Object.values(credentials).some(Boolean) && !query.client)
+    refuse('A client has an id and a secret, of at most 1024 characters each.', 'credentials')
   if (issues.length > 0) throw new Failure('invalid_query_params', { issues })
   return query
+}
+
+function clientIn(members: Record<string, string>): Client | null {
+  const [id, secret] = [members[clientIdName], members[clientSecretName]]
+  const isGiven = (text: string | undefined): text is string => Boolean(text) && text!.length <= 1024
+  return isGiven(id) && isGiven(secret) ? { id, secret: new Secret(secret) } : null
 }
 
 export interface Start {
@@ -95,14 +110,19 @@ export async function startOAuth(
     throw new Failure('integration_not_allowed')
   const provider = deps.catalogue.get(integration.provider)
   if (!provider?.authorization_url) throw new Failure('unknown_provider_config')
-  if (!integration.clientId) throw new Failure('integration_credentials_missing')
   if (!session) throw new Failure('unknown_connect_session_token')
 
   const defaults = session.integrationDefaults[key] ?? {}
   const target = await targetOf(deps.db, session)
   const hooks = deps.catalogue.hooks(provider)
   const config = accountConfig(provider, hooks, query.params, defaults, target && givenFacts(provider, target.config))
-  const extra = defaults.authorization_params ?? query.authorizationParams
+  const client = provider.auth_mode === 'OAUTH2' ? query.client : null
+  const clientId = client?.id ?? integration.clientId
+  if (!clientId) throw new Failure('integration_credentials_missing')
+  const extra: Record<string, string> = {
+    ...(defaults.authorization_params ?? query.authorizationParams),
+    ...(defaults.user_scopes && { user_scope: defaults.user_scopes }),
+  }
   const elsewhere =
     !isSecond &&
     hooks.beforeSignIn?.({ provider, config, loginHint: extra.login_hint, email: session.endUser?.email ?? undefined })
@@ -131,6 +151,7 @@ export async function startOAuth(
     connectionId: target?.connection.connectionId ?? newId(),
     browserHash: browser.browserHash,
     verifier: new Secret(verifier),
+    client,
     redirectUri,
     config,
     scopesRequested: scopes,
@@ -147,7 +168,7 @@ export async function startOAuth(
   const location = authorizationUrl({
     provider,
     url: authorize,
-    clientId: integration.clientId,
+    clientId,
     redirectUri,
     scopes,
     state,
@@ -187,7 +208,7 @@ export async function belongsElsewhere(
     return serves && clientId && (allowed.length === 0 || allowed.includes(key))
   })
   if (!right) return new BelongsElsewhere(elsewhere, undefined)
-  const query = { params: elsewhere.params, authorizationParams, attempt, returnUrl }
+  const query = { params: elsewhere.params, authorizationParams, attempt, returnUrl, client: null }
   const start = await startOAuth(deps, caller, right.key, query, opener, true)
   const name = right.displayName ?? deps.catalogue.get(right.provider)!.display_name
   return new BelongsElsewhere(elsewhere, { ...start, name })
@@ -219,7 +240,7 @@ export function accountConfig(
   const automated = automatedFacts(provider)
   const config: ConnectionConfig = { ...known }
   for (const [name, value] of Object.entries(params)) {
-    if (value === '' || name === 'webhook_url') continue
+    if (value === '' || name === 'webhook_url' || name === clientIdName || name === clientSecretName) continue
     if (automated.has(name)) throw new Failure('connection_config_automated', { payload: { name } })
     const read = readFact(provider, hooks, name, value)
     for (const [name, value] of Object.entries(read)) {
@@ -228,7 +249,12 @@ export function accountConfig(
     }
     Object.assign(config, read)
   }
-  const { oauth_scopes_override: _, ...given } = defaults.connection_config ?? {}
+  const {
+    oauth_scopes_override: _,
+    [clientIdName]: __,
+    [clientSecretName]: ___,
+    ...given
+  } = defaults.connection_config ?? {}
   for (const [name, value] of Object.entries(given))
     Object.assign(config, typeof value === 'string' ? readFact(provider, hooks, name, value) : { [name]: value })
   for (const [name, field] of Object.entries(provider.connection_config ?? {}))

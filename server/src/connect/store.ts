@@ -17,6 +17,7 @@ import {
 } from '@fairlead/contract'
 import type { SessionCaller } from '../account/caller.ts'
 import type { KeyedHash } from '../account/pepper.ts'
+import type { Client } from '../credential/kinds/oauth2-code.ts'
 import { sql } from '../db/sql.ts'
 import { sha256 } from '../lib/id.ts'
 import { Secret } from '../lib/secret.ts'
@@ -136,6 +137,8 @@ export interface Handshake {
   browserHash: Buffer
   /** RFC 7636 code verifier; of OAuth 1.0a the temporary credentials. */
   verifier: Secret
+  /** The one whoever signs in brought along. Null: the integration's. */
+  client: Client | null
   /** Sent again, byte for byte, with the code (RFC 6749 §4.1.3). */
   redirectUri: string
   config: ConnectionConfig
@@ -154,12 +157,23 @@ const verifierPlace = (environmentId: number, stateHash: Buffer) => ({
   row: stateHash.toString('hex'),
 })
 
+/** What a handshake's seal holds. */
+interface Sealed {
+  verifier: string
+  client?: [id: string, secret: string]
+}
+
 /** Sweeps sessions that ended long ago. */
 export async function addHandshake({ db, vault }: StoreDeps, state: string, handshake: Handshake): Promise<void> {
   const stateHash = sha256(state)
   const { environmentId, integrationId, sessionId, connectionId, browserHash, redirectUri, config } = handshake
   const place = verifierPlace(environmentId, stateHash)
-  const sealed = await vault.withKeys(() => vault.seal(handshake.verifier.reveal(), place))
+  const { verifier, client } = handshake
+  const secrets: Sealed = {
+    verifier: verifier.reveal(),
+    ...(client && { client: [client.id, client.secret?.reveal() ?? ''] }),
+  }
+  const sealed = await vault.withKeys(() => vault.seal(JSON.stringify(secrets), place))
   await db.query(sql`
     with over as (
       delete from connect_session where id in (
@@ -221,13 +235,16 @@ export async function takeHandshake({ db, vault }: StoreDeps, state: string): Pr
     return undefined
   }
   const place = verifierPlace(row.environment_id, stateHash)
+  // Written by `addHandshake` alone, and its seal is authenticated.
+  const { verifier, client } = JSON.parse(await vault.withKeys(() => vault.open(row.verifier_sealed, place))) as Sealed
   return {
     environmentId: row.environment_id,
     integrationId: row.integration_id,
     sessionId: row.connect_session_id,
     connectionId: row.connection_id,
     browserHash: row.browser_hash,
-    verifier: new Secret(await vault.withKeys(() => vault.open(row.verifier_sealed, place))),
+    verifier: new Secret(verifier),
+    client: client ? { id: client[0], secret: new Secret(client[1]) } : null,
     redirectUri: row.redirect_uri,
     config: row.config,
     scopesRequested: row.scopes_requested,

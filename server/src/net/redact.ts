@@ -12,6 +12,7 @@ const secretNames = [
   'refresh_token',
   'id_token',
   'client_secret',
+  'oauth_client_secret_override',
   'client_assertion',
   'assertion',
   'code_verifier',

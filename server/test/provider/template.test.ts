@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { createHash, createHmac } from 'node:crypto'
+import { createHash, createHmac, generateKeyPairSync, verify } from 'node:crypto'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { configValues } from '../../src/provider/endpoint.ts'
@@ -57,6 +57,55 @@ for (const [template, text] of rows)
   test(`"${template}" → ${text}`, () => {
     assert.equal(expand(template, values), text)
   })
+
+// RFC 2202 §3 and RFC 4231 §4, case 2: "Jefe" signs "what do ya want for nothing?".
+const published: [call: string, text: string][] = [
+  ['hmacSha1Hex', 'effcdf6ae5eb2fa2d27416d5f184df9c259a7c79'],
+  ['hmacSha1Base64', Buffer.from('effcdf6ae5eb2fa2d27416d5f184df9c259a7c79', 'hex').toString('base64')],
+  ['hmacSha256Hex', '5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843'],
+  [
+    'hmacSha256Base64',
+    Buffer.from('5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843', 'hex').toString('base64'),
+  ],
+]
+for (const [call, text] of published)
+  test(`${call}: the RFC's own example`, () => {
+    assert.equal(expand(`\${${call}(what do ya want for nothing?, \${key})}`, new Map([['key', 'Jefe']])), text)
+  })
+
+test('ed25519Sign: a signature that its key verifies, of the message and of no other', () => {
+  const { privateKey, publicKey } = generateKeyPairSync('ed25519')
+  const key = privateKey.export({ type: 'pkcs8', format: 'pem' }).toString()
+  const signature = Buffer.from(
+    expand(
+      '${ed25519Sign(${m}, ${k})}',
+      new Map([
+        ['m', 'a, b'],
+        ['k', key],
+      ]),
+    ) ?? '',
+    'base64',
+  )
+  assert.equal(verify(null, Buffer.from('a, b'), publicKey, signature), true)
+  assert.equal(verify(null, Buffer.from('a, c'), publicKey, signature), false)
+})
+
+test('now: in seconds, in milliseconds, by a format with its literals, and later', t => {
+  t.mock.timers.enable({ apis: ['Date'], now: Date.UTC(2026, 10, 28, 7, 5, 9, 30) })
+  const seconds = Date.UTC(2026, 10, 28, 7, 5, 9) / 1000
+  for (const [template, text] of [
+    ['${now}', String(seconds)],
+    ['${now:X}', String(seconds)],
+    ['${now:unix}', String(seconds)],
+    ['${now:x}', String(seconds * 1000 + 30)],
+    ['${now:iso}', '2026-11-28T07:05:09.030Z'],
+    ['${now:YYYY-MM-DD[T]HH:mm:ss.SSS[Z]}', '2026-11-28T07:05:09.030Z'],
+    ['${now+90:s}', String(seconds + 90)],
+    ['${now+2:h:HH:mm}', '09:05'],
+    ['${now+1:d:YYYYMMDD}', '20261129'],
+  ] as const)
+    assert.equal(expand(template, values), text, template)
+})
 
 test('${random} is another one each time', () => {
   const seen = new Set(Array.from({ length: 50 }, () => expand('${random}', values)))

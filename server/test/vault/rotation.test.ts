@@ -162,6 +162,7 @@ test('rotation under 200 calls a second: no error, and no row is left under a re
     config: {},
     scopesRequested: [],
     attempt: null,
+    client: null,
     opener: null,
     returnUrl: null,
   })

@@ -150,7 +150,8 @@ export async function retireReplaced(
   const tokens = row && (await opened(vault, row))
   if (!row || tokens?.refresh === undefined) return undefined
   const id = newId()
-  const sealed = await seal(vault, row.environment_id, id, { access: undefined, refresh: tokens.refresh }, client)
+  const owner = clientOf(client, tokens.given)
+  const sealed = await seal(vault, row.environment_id, id, { access: undefined, refresh: tokens.refresh }, owner)
   await tx.query(sql`
     insert into revocation (id, environment_id, integration_id, provider_config_key, provider, credential_id, connection_ids, state,
       sealed, config, quiet_until)
