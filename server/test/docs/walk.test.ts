@@ -239,6 +239,8 @@ test('every operation of the document is called, and answers as it says', async 
   await ask('POST /encryption/rotate')
 
   await ask('DELETE /connections/{connectionId}', `${of(grace)}${key}`)
+  for (const right of ['POST /end-users/export', 'POST /end-users/erase'])
+    await ask(right, undefined, { body: { organization_id: 'acme' } })
   await ask('POST /kill', undefined, { body: { end_user_id: 'ada', reason: 'the walk' } })
 
   await ask('GET /environment/api-keys')
