@@ -22,7 +22,11 @@ export function NewIntegration({ provider }: { provider: string }) {
   return (
     <Page
       title={found ? `New ${found.display_name} integration` : 'New integration'}
-      lead="Make an OAuth app at the provider with the values on the right, then bring its client id and secret here."
+      lead={
+        found && !hasClient(found)
+          ? 'What all connections share can be given here; everything else is asked of whoever connects.'
+          : 'Make an OAuth app at the provider with the values on the right, then bring its client id and secret here.'
+      }
       actions={
         <Link to="/integrations?new=1" className="button">
           Another provider
@@ -56,6 +60,32 @@ export function clientIdHint(id: string, isSalesforceLike: boolean): string | un
 const isSalesforceLike = (provider: ProviderView): boolean =>
   provider.name.startsWith('salesforce') || (provider as { alias?: string }).alias === 'salesforce'
 
+/** With others each connection brings what opens it, unless the integration holds it for all. */
+const hasClient = ({ auth_mode }: ProviderView): boolean => auth_mode === 'OAUTH2' || auth_mode === 'OAUTH1'
+
+interface Shared {
+  name: string
+  title?: string
+  description?: string
+  example?: string
+  secret?: boolean
+  hidden?: boolean
+  automated?: boolean
+  order?: number
+}
+
+/** What the integration may answer once for all of its connections. */
+function sharedFields(provider: ProviderView): Shared[] {
+  const { credentials, integration_config } = provider as Record<
+    string,
+    Record<string, Omit<Shared, 'name'>> | undefined
+  >
+  return Object.entries({ ...credentials, ...integration_config })
+    .map(([name, field]) => ({ name, ...field }))
+    .filter(({ hidden, automated }) => !hidden && !automated)
+    .sort((a, b) => (a.order ?? 0) - (b.order ?? 0))
+}
+
 function Form({ provider }: { provider: ProviderView }) {
   const integrations = useIntegrations()
   const queries = useQueryClient()
@@ -76,17 +106,25 @@ function Form({ provider }: { provider: ProviderView }) {
       provider: provider.name,
       unique_key: given.unique_key,
       ...(given.display_name && { display_name: given.display_name }),
-      credentials: {
-        type: provider.auth_mode,
-        client_id: given.client_id?.trim(),
-        client_secret: given.client_secret?.trim(),
-        ...(given.scopes && {
-          scopes: given.scopes
-            .trim()
-            .split(/[\s,]+/)
-            .join(','),
-        }),
-      },
+      ...(hasClient(provider)
+        ? {
+            credentials: {
+              type: provider.auth_mode,
+              client_id: given.client_id?.trim(),
+              client_secret: given.client_secret?.trim(),
+              ...(given.scopes && {
+                scopes: given.scopes
+                  .trim()
+                  .split(/[\s,]+/)
+                  .join(','),
+              }),
+            },
+          }
+        : {
+            integration_config: Object.fromEntries(
+              sharedFields(provider).flatMap(({ name }) => (given[name]?.trim() ? [[name, given[name].trim()]] : [])),
+            ),
+          }),
     })
       .then(({ data }) => {
         void queries.invalidateQueries({ queryKey: ['integrations'] })
@@ -117,39 +155,65 @@ function Form({ provider }: { provider: ProviderView }) {
         <Field label="Name your users see" hint={`Empty: ${provider.display_name}`}>
           <input name="display_name" />
         </Field>
-        <Field
-          label={isSalesforceLike(provider) ? 'Client id (consumer key)' : 'Client id'}
-          fault={hint ?? faultOf('client_id')}
-          hint={clientId && !hint ? 'Looks right.' : 'From the app you made at the provider.'}
-        >
-          <input
-            name="client_id"
-            required
-            className="mono"
-            autoComplete="off"
-            spellCheck={false}
-            value={clientId}
-            onChange={event => setClientId(event.target.value)}
-          />
-        </Field>
-        <Field
-          label={isSalesforceLike(provider) ? 'Client secret (consumer secret)' : 'Client secret'}
-          hint="Sealed when it is stored. Shown again only to somebody who confirms."
-          fault={faultOf('client_secret')}
-        >
-          <input name="client_secret" required type="password" autoComplete="off" spellCheck={false} />
-        </Field>
-        <Field
-          label="Scopes"
-          hint={
-            scopes
-              ? `Separated by spaces. Empty: ${scopes.join(' ')}`
-              : 'Separated by spaces. Empty: what the app allows.'
-          }
-          fault={faultOf('scopes')}
-        >
-          <input name="scopes" className="mono" autoComplete="off" spellCheck={false} />
-        </Field>
+        {hasClient(provider) ? (
+          <>
+            <Field
+              label={isSalesforceLike(provider) ? 'Client id (consumer key)' : 'Client id'}
+              fault={hint ?? faultOf('client_id')}
+              hint={clientId && !hint ? 'Looks right.' : 'From the app you made at the provider.'}
+            >
+              <input
+                name="client_id"
+                required
+                className="mono"
+                autoComplete="off"
+                spellCheck={false}
+                value={clientId}
+                onChange={event => setClientId(event.target.value)}
+              />
+            </Field>
+            <Field
+              label={isSalesforceLike(provider) ? 'Client secret (consumer secret)' : 'Client secret'}
+              hint="Sealed when it is stored. Shown again only to somebody who confirms."
+              fault={faultOf('client_secret')}
+            >
+              <input name="client_secret" required type="password" autoComplete="off" spellCheck={false} />
+            </Field>
+            <Field
+              label="Scopes"
+              hint={
+                scopes
+                  ? `Separated by spaces. Empty: ${scopes.join(' ')}`
+                  : 'Separated by spaces. Empty: what the app allows.'
+              }
+              fault={faultOf('scopes')}
+            >
+              <input name="scopes" className="mono" autoComplete="off" spellCheck={false} />
+            </Field>
+          </>
+        ) : (
+          sharedFields(provider).map(({ name, title, description, example, secret }) => (
+            <Field
+              key={name}
+              label={`${title ?? name} (for all connections)`}
+              hint={[description, 'Empty: asked of whoever connects.'].filter(Boolean).join(' ')}
+              fault={faultOf(name)}
+            >
+              {/private_key|certificate/.test(name) ? (
+                <textarea name={name} rows={4} className="mono" autoComplete="off" spellCheck={false} />
+              ) : (
+                <input
+                  name={name}
+                  className="mono"
+                  type={secret ? 'password' : 'text'}
+                  placeholder={example}
+                  autoComplete="off"
+                  spellCheck={false}
+                />
+              )}
+            </Field>
+          ))
+        )}
         {error !== undefined && <Fault error={error} />}
         <button type="submit" className="button primary big" disabled={busy}>
           {busy ? 'One moment…' : 'Add the integration'}

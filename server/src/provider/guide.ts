@@ -106,7 +106,7 @@ function common(provider: Provider): Step[] {
     {
       title: 'Make the first call',
       kind: 'step',
-      markdown: `\`\`\`bash\ncurl "{{url}}/connections" -H "Authorization: Bearer $KEY"\n\ncurl '{{url}}/proxy${path}' \\\n  -H "Authorization: Bearer $KEY" -H 'Provider-Config-Key: ${provider.name}' -H "Connection-Id: <connection_id>"\n\`\`\``,
+      markdown: `\`\`\`bash\ncurl "{{url}}/connections" -H "Authorization: Bearer $KEY"\ncurl '{{url}}/proxy${path}' \\\n  -H "Authorization: Bearer $KEY" -H 'Provider-Config-Key: ${provider.name}' -H "Connection-Id: <connection_id>"\n\`\`\``,
     },
   ]
 }
