@@ -189,6 +189,7 @@ test('every operation of the document is called, and answers as it says', async 
   await ask('POST /connections', undefined, {
     body: { provider_config_key: 'sf', credentials: { type: 'OAUTH2', access_token: 'brought along' } },
   })
+  await ask('POST /connection', undefined, { body: { provider_config_key: 'sf', access_token: 'brought along' } })
   await ask('PATCH /connections/{connectionId}', `${of(ada)}${key}`, { body: { tags: { plan: 'gold' } } })
   const change = { connection_id: [ada, grace], provider_config_key: 'sf', metadata: { plan: 'gold' } }
   await ask('POST /connections/metadata', undefined, { body: change })
