@@ -20,6 +20,7 @@ import { startSimulator } from '@fairlead/salesforce-simulator'
 import { walkConsent } from '../demo/consent.ts'
 import { sandboxOverlay } from '../demo/overlay.ts'
 import { startEmbedded } from '../server/src/db/embedded.ts'
+import { openDb } from '../server/src/db/open.ts'
 import { startBalancer } from './balancer.ts'
 import { quantile } from './load.ts'
 import { freePort, type Process, start } from './processes.ts'
@@ -228,12 +229,12 @@ try {
       embedded = await startEmbedded({ dataDir: folder, log: quiet })
     })
     await sleep(10_000)
-    await phase('killed, ready again after', async () => {
+    await phase('killed, answers again after', async () => {
       const [pid] = readFileSync(join(folder, 'postgres', 'postmaster.pid'), 'utf8').split('\n')
       // Whoever started it starts it again.
       process.kill(Number(pid), 'SIGKILL')
-      while ((await fetch(`${url}/ready`)).ok) await sleep(20)
-      while (!(await fetch(`${url}/ready`)).ok) await sleep(20)
+      const { close } = await openDb({ url: directUrl, startTimeoutMs: 60_000 })
+      await close()
     })
     await sleep(10_000)
   } else

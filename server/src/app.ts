@@ -206,7 +206,7 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
         revocations.kick()
       },
       onOutcome: observed.refresh,
-      onRenewed: credential => connections.forgetCredential(credential.id),
+      onRenewed: credential => connections.credentialRenewed(credential.id),
       holderOf: async id => {
         const integration = await findIntegrationById(stores, id)
         return integration && holderOf(catalogue, integration).holder
@@ -438,6 +438,10 @@ function followChanges(
       const [what, id = ''] = payload.split(' ')
       if (what === 'credential') {
         connections.forgetCredential(id)
+        credentials.changed(id)
+      }
+      if (what === 'renewed') {
+        connections.credentialRenewed(id)
         credentials.changed(id)
       }
       if (what === 'callers') callers.forget()

@@ -40,6 +40,8 @@ export interface Connections {
   /** Its credentials were handed out: when, for the wire's `last_fetched_at`. */
   fetched(live: Live): Date
   forgetCredential(credentialId: string): void
+  /** It has new tokens; the old ones are good for as long as the database, which has the new ones, is away. */
+  credentialRenewed(credentialId: string): void
   forgetEnvironment(environmentId: number): void
   /** Something may have changed unheard: all is read anew, as soon as the database answers. */
   doubtAll(): void
@@ -81,7 +83,8 @@ export function createConnections(deps: Deps): Connections {
   const forgotten = (what: string): number => recently.get(what) ?? earlier.get(what) ?? 0
   const isUnchanged = ({ live, turn: read }: Kept): boolean =>
     read >= forgotten(live.credential.id) && read >= forgotten(environmentName(live.connection.environmentId))
-  const isCurrent = ({ turn: read, readAt }: Kept): boolean => read >= doubted && performance.now() - readAt < maxAgeMs
+  const isCurrent = ({ live, turn: read, readAt }: Kept): boolean =>
+    read >= doubted && read >= forgotten(renewedName(live.credential.id)) && performance.now() - readAt < maxAgeMs
 
   const oneAtATime = singleFlight<Live | 'no integration' | 'no connection'>()
   const markedRecently = createCache<true>({ max: 10_000, maxAgeMs: minutes(1) })
@@ -136,6 +139,7 @@ export function createConnections(deps: Deps): Connections {
     },
 
     forgetCredential: forget,
+    credentialRenewed: credentialId => forget(renewedName(credentialId)),
     forgetEnvironment: environmentId => forget(environmentName(environmentId)),
     doubtAll: () => {
       doubted = ++turn
@@ -148,6 +152,7 @@ export function requireConfirmed({ connection }: Live): void {
   if (connection.confirmBy) throw new Failure('connection_unconfirmed')
 }
 
+const renewedName = (credentialId: string): string => `renewed ${credentialId}`
 const environmentName = (id: number): string => `environment ${id}`
 const nameOf = (environmentId: number, integrationKey: string, connectionId: string): string =>
   `${environmentId}\n${integrationKey}\n${connectionId}`

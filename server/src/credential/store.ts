@@ -573,7 +573,7 @@ export function createCredentialStore(deps: StoreDeps): CredentialStore {
           insert into credential_past (integration_id, token_fp, credential_id)
           select integration_id, ${presented}::bytea, id from installed where ${print}::bytea is distinct from ${presented}::bytea
           on conflict (integration_id, token_fp) do update set credential_id = excluded.credential_id, replaced_at = clock_timestamp())
-        select pg_notify('fairlead_changed', 'credential ' || id) from installed`)
+        select pg_notify('fairlead_changed', 'renewed ' || id) from installed`)
       if (installed) return 'installed'
       const [row] = await db.query<{
         token_fp: Buffer | null
@@ -676,7 +676,7 @@ export function createCredentialStore(deps: StoreDeps): CredentialStore {
           update credential set expires_at = clock_timestamp() + ${leftMs}::float8 * interval '1 millisecond'
           where id = ${credential.id} and token_version = ${credential.tokenVersion} and expires_at is null
           returning id)
-        select pg_notify('fairlead_changed', 'credential ' || id) from learned`)
+        select pg_notify('fairlead_changed', 'renewed ' || id) from learned`)
     },
   }
 }

@@ -54,8 +54,8 @@ export const defaultJobTiming: JobTiming = {
   giveUp: seconds(30),
 }
 
-/** At a time, on one server. They mostly wait for somebody else's server. */
-export const jobsAtOnce = 20
+/** At a time, on one server; each takes a connection of the database now and then, and three servers must fit into PostgreSQL's hundred. */
+export const jobsAtOnce = 5
 
 interface Deps {
   db: Db

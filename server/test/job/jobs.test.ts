@@ -182,8 +182,8 @@ test('a database that ends every connection in the middle of jobs costs no job a
       await systemClock.sleep(after)
     },
   })
-  for (let i = 0; i < 12; i++) await addJob(database.db, 'note', { name: `in hand ${i}`, after: i * 3 })
-  await until(() => ran.size === 12)
+  for (let i = 0; i < jobsAtOnce; i++) await addJob(database.db, 'note', { name: `in hand ${i}`, after: i * 7 })
+  await until(() => ran.size === jobsAtOnce)
   await database.db
     .query(sql`
       select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()`)
