@@ -4,7 +4,7 @@
  */
 import { once } from 'node:events'
 import { Agent, createServer, type IncomingMessage, request, type ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { type AddressInfo, connect } from 'node:net'
 
 interface Backend {
   port: number
@@ -19,7 +19,8 @@ export interface Balancer {
   stop(): void
 }
 
-export async function startBalancer(): Promise<Balancer> {
+/** On `port`, or on any. */
+export async function startBalancer(port = 0): Promise<Balancer> {
   let backends: Backend[] = []
   let turn = 0
 
@@ -32,6 +33,13 @@ export async function startBalancer(): Promise<Balancer> {
       res.writeHead(answer.statusCode ?? 502, answer.rawHeaders)
       answer.pipe(res)
       answer.on('error', () => res.destroy())
+      // Answered before the whole body was there: the rest is read and thrown away.
+      answer.on('end', () => {
+        if (req.complete) return
+        req.unpipe(onward)
+        onward.destroy()
+        req.resume()
+      })
     })
     onward.on('error', (error: NodeJS.ErrnoException) => {
       // Refused: nothing of the request has left.
@@ -52,11 +60,32 @@ export async function startBalancer(): Promise<Balancer> {
       })
   }
 
-  const server = createServer((req, res) => {
+  const inTurn = (): Backend[] => {
     const ready = backends.filter(({ isReady }) => isReady)
     const first = turn++ % Math.max(1, ready.length)
-    pass(req, res, [...ready.slice(first), ...ready.slice(0, first)])
-  }).listen(0, '127.0.0.1')
+    return [...ready.slice(first), ...ready.slice(0, first)]
+  }
+  const server = createServer((req, res) => pass(req, res, inTurn()))
+  server.on('upgrade', (req, socket, head) => {
+    const [backend] = inTurn()
+    if (!backend) return void socket.destroy()
+    const onward = connect(backend.port, '127.0.0.1')
+    const lines = [`${req.method} ${req.url} HTTP/1.1`]
+    for (let at = 0; at < req.rawHeaders.length; at += 2) lines.push(`${req.rawHeaders[at]}: ${req.rawHeaders[at + 1]}`)
+    onward.write(`${lines.join('\r\n')}\r\n\r\n`)
+    onward.write(head)
+    socket.pipe(onward).pipe(socket)
+    for (const [one, other] of [
+      [socket, onward],
+      [onward, socket],
+    ] as const) {
+      one.on('error', () => other.destroy())
+      one.on('close', () => other.destroy())
+    }
+  })
+  // Longer than any caller keeps a connection that it does not use.
+  server.keepAliveTimeout = 65_000
+  server.listen(port, '127.0.0.1')
   await once(server, 'listening')
 
   const look = (backend: Backend): void => {

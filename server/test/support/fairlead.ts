@@ -6,8 +6,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Writable } from 'node:stream'
 import { pino } from 'pino'
+import { startBalancer } from '../../../bench/balancer.ts'
 import { type App, startApp } from '../../src/app.ts'
-import { readConfig } from '../../src/config.ts'
+import { type Config, readConfig } from '../../src/config.ts'
 import { defaultTiming, type Timing } from '../../src/credential/timing.ts'
 import { testDatabase } from './database.ts'
 import { lastFirst } from './last-first.ts'
@@ -76,8 +77,10 @@ export async function startFairlead(t: Test, options: Options = {}): Promise<Fai
       done()
     },
   })
-  const app = await startApp(config, pino({ level: 'debug' }, sink), options.timing ?? defaultTiming)
   opened.after(() => rm(dataDir, { recursive: true, force: true }))
+  const log = pino({ level: 'debug' }, sink)
+  const start = (config: Config) => startApp(config, log, options.timing ?? defaultTiming)
+  const app = replicas === 1 ? await start(config) : await startReplicas(opened, config, start)
   opened.after(app.stop)
   const url = `http://127.0.0.1:${port}`
   return {
@@ -97,6 +100,26 @@ export async function startFairlead(t: Test, options: Options = {}): Promise<Fai
         ...(body !== undefined && { body: JSON.stringify(body) }),
       }),
   }
+}
+
+/**
+ * FAIRLEAD_TEST_REPLICAS=3: every test that starts a server starts so many, behind a round-robin proxy at the one's address. What holds for one
+ * must hold for them (`FAIRLEAD_TEST_REPLICAS=3 npm test`), except where a test looks into the process.
+ */
+const replicas = Number(process.env.FAIRLEAD_TEST_REPLICAS ?? 1)
+
+async function startReplicas(opened: Test, config: Config, start: (config: Config) => Promise<App>): Promise<App> {
+  const balancer = await startBalancer(config.port)
+  opened.after(async () => balancer.stop())
+  const apps: App[] = []
+  for (let n = 0; n < replicas; n++) {
+    const dataDir = join(config.dataDir, String(n))
+    const app = await start({ ...config, dataDir, port: 0 })
+    opened.after(app.stop)
+    apps.push(app)
+  }
+  balancer.serve(apps.map(({ port }) => port))
+  return { ...apps[0]!, port: config.port, stop: async () => {} }
 }
 
 export async function request(url: string, init: RequestInit = {}): Promise<Answer> {
