@@ -4,8 +4,10 @@
  * the caller's transaction. Used by backup/.
  */
 import { pipeline } from 'node:stream/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import { from, to } from 'pg-copy-streams'
+import { seconds } from '../lib/time.ts'
 import { type Address, clientConfig } from './open.ts'
 
 /** One that holds rows: of a partitioned table each partition. */
@@ -84,8 +86,13 @@ export async function openWriter(direct: Address): Promise<Writer> {
     ...readerOn(client),
     run,
     async takeTurn() {
-      const [row] = await run(`select pg_try_advisory_lock(${LOCK}) as ours`)
-      return row!.ours === true
+      // Of a run that was killed a moment ago the session lives on until PostgreSQL has ended its statement.
+      const giveUp = performance.now() + seconds(10)
+      for (;;) {
+        const [row] = await run(`select pg_try_advisory_lock(${LOCK}) as ours`)
+        if (row!.ours === true || performance.now() > giveUp) return row!.ours === true
+        await sleep(100)
+      }
     },
     async transaction(work) {
       await run('begin')
