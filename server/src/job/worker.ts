@@ -259,7 +259,7 @@ function keepPulse({ db, clock, log }: Deps, timing: JobTiming, id: () => string
       log.warn({ worker }, 'the jobs of a server that is gone were freed')
   }
 
-  const timer = setInterval(() => {
+  const tick = () => {
     if (busy) return
     busy = true
     stopped = pulse()
@@ -267,7 +267,10 @@ function keepPulse({ db, clock, log }: Deps, timing: JobTiming, id: () => string
       .finally(() => {
         busy = false
       })
-  }, timing.beat)
+  }
+  // The first one at once: whoever asks which servers work on this database must hear of one that has just begun.
+  tick()
+  const timer = setInterval(tick, timing.beat)
   timer.unref()
   return {
     stop: () => clearInterval(timer),
