@@ -52,7 +52,9 @@ export interface Vendor {
 
 type Test = { after(work: () => Promise<void>): void }
 
-export async function startVendor(t: Test, name: string, { prefix = '', ended, api }: Options): Promise<Vendor> {
+export async function startVendor(t: Test, vendorName: string, { prefix = '', ended, api }: Options): Promise<Vendor> {
+  // A provider of its own, not a change of the built-in one.
+  const name = `${vendorName}-mock`
   let issued = 1
   let valid = 1
   const everything: string[] = []
