@@ -59,14 +59,14 @@ import { dashboardRoutes } from './dashboard/routes.ts'
 import { startEmbedded } from './db/embedded.ts'
 import { migrate, migrationsFolder } from './db/migrate.ts'
 import { type Address, type DirectPool, type OpenDb, openDb, openDirectPool } from './db/open.ts'
-import { createOutage, outageMs } from './db/outage.ts'
+import { createOutage, outageMs, within } from './db/outage.ts'
 import { openApi } from './docs/openapi.ts'
 import { docsRoutes } from './docs/routes.ts'
 import { doctorRoutes } from './doctor/routes.ts'
 import { endUserRoutes } from './end-user/routes.ts'
 import { Failure } from './errors.ts'
 import { absentRoutes } from './http/absent.ts'
-import { api, type Guard, incomingOf, jsonOnly, limitBody, onError, onNotFound, openToPages } from './http/api.ts'
+import { api, type Guard, jsonOnly, limitBody, onError, onNotFound, openToPages } from './http/api.ts'
 import { currentPath } from './http/older.ts'
 import { isWatching, shed, watchOverload } from './http/overload.ts'
 import { type Listening, listen } from './http/server.ts'
@@ -268,7 +268,7 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     routes.onError(onError(log))
     routes.notFound(onNotFound)
     routes.use(openToPages, jsonOnly, limitBody, (c, next) => {
-      c.set('address', addressOf(incomingOf(c)))
+      c.set('addressOf', addressOf)
       return next()
     })
     routes.openapi(getHealth, c => c.json({ result: 'ok' as const }, 200))
@@ -462,15 +462,6 @@ function followChanges(
       void catching.catchUp().catch(() => {})
     },
   })
-}
-
-/** A pooler keeps its callers waiting while the database is away. */
-async function within(ms: number, work: Promise<void>): Promise<void> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Failure('database_unavailable')), ms)
-  })
-  await Promise.race([work, late]).finally(() => clearTimeout(timer))
 }
 
 /** Calls `work` again and again, one after the other, until closed. */

@@ -16,6 +16,15 @@ const patienceMs = 250
 /** So long after a failure nobody asks who has something. */
 const restMs = seconds(1)
 
+/** `work`, or `database_unavailable` when it takes longer. It goes on, and whoever comes later has what it finds. */
+export async function within<Result>(ms: number, work: Promise<Result>): Promise<Result> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Failure('database_unavailable')), ms)
+  })
+  return Promise.race([work, late]).finally(() => clearTimeout(timer))
+}
+
 export interface Outage {
   /** What `read` finds, or `kept` while the database is away. `kept` must not be something that is known to have changed. */
   bridged<Result>(kept: Result | undefined, read: () => Promise<Result>): Result | Promise<Result>
@@ -26,26 +35,15 @@ export function createOutage(now: () => number = () => performance.now()): Outag
   const isAway = (error: unknown) => error instanceof Failure && error.code === 'database_unavailable'
 
   async function attempted<Result>(kept: Result, read: () => Promise<Result>): Promise<Result> {
-    const reading = read()
-    let timer: NodeJS.Timeout | undefined
-    const late = new Promise<'late'>(resolve => {
-      timer = setTimeout(resolve, patienceMs, 'late')
-    })
     try {
-      const first = await Promise.race([reading, late])
-      if (first !== 'late') {
-        awayUntil = Number.NEGATIVE_INFINITY
-        return first as Result
-      }
-      // It goes on, and whoever comes later has what it finds.
-      reading.catch(() => {})
+      const found = await within(patienceMs, read())
+      awayUntil = Number.NEGATIVE_INFINITY
+      return found
     } catch (error) {
       if (!isAway(error)) throw error
-    } finally {
-      clearTimeout(timer)
+      awayUntil = now() + restMs
+      return kept
     }
-    awayUntil = now() + restMs
-    return kept
   }
 
   return {

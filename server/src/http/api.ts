@@ -2,7 +2,7 @@
  * HTTP mechanics and nothing else: how a request is validated against the contract, how a Failure becomes an answer,
  * how large a body may be, what a page carries. Knows no room's meaning; every room's routes are built with `api()`.
  */
-import type { IncomingMessage } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import { type ErrorEnvelope, errors, unstorable } from '@fairlead/contract'
 import type { HttpBindings } from '@hono/node-server'
 import { OpenAPIHono } from '@hono/zod-openapi'
@@ -74,6 +74,18 @@ export const envelope = (failure: Failure): ErrorEnvelope => ({
 
 /** The header that tells an answer of ours from an answer of the provider. */
 export const errorHeader = 'Fairlead-Error'
+
+/** The answer of a Failure where no router stands. */
+export function sendFailure(res: ServerResponse, failure: Failure): void {
+  const body = JSON.stringify(envelope(failure))
+  res.writeHead(failure.status, {
+    ...failure.headers,
+    'Content-Type': 'application/json',
+    'Content-Length': Buffer.byteLength(body),
+    [errorHeader]: failure.code,
+  })
+  res.end(body)
+}
 
 /** Any thrown value as a Failure; what is not one of ours is a fault of this server, logged with an id the caller can quote. */
 export function asFailure(error: unknown, log: Log): Failure {

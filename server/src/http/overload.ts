@@ -6,7 +6,7 @@
 import type { ServerResponse } from 'node:http'
 import { performance } from 'node:perf_hooks'
 import { Failure } from '../errors.ts'
-import { envelope, errorHeader } from './api.ts'
+import { sendFailure } from './api.ts'
 
 /** How often the loop is looked at; it is late by what lies beyond. */
 const tickMs = 20
@@ -36,15 +36,5 @@ export function watchOverload(now: () => number = () => performance.now()): Over
 export const isWatching = (url: string): boolean => url === '/health' || url === '/ready' || url === '/metrics'
 
 /** The shortest answer there is; the body, if one is coming, is not waited for. */
-export function shed(res: ServerResponse): void {
-  const failure = new Failure('overloaded')
-  const body = JSON.stringify(envelope(failure))
-  res.writeHead(failure.status, {
-    'Content-Type': 'application/json',
-    'Content-Length': Buffer.byteLength(body),
-    'Retry-After': '1',
-    [errorHeader]: failure.code,
-    Connection: 'close',
-  })
-  res.end(body)
-}
+export const shed = (res: ServerResponse): void =>
+  sendFailure(res, new Failure('overloaded', { headers: { 'Retry-After': '1', Connection: 'close' } }))

@@ -16,8 +16,6 @@ import { addCounts, type CountRow, forgetCounts } from './store.ts'
 export interface Limits {
   /** Counts one request and says where that leaves; throws `too_many_request` when there is none left, which counts nothing. */
   take(name: string, perMinute: number): Standing
-  /** Throws as `take` does, and counts nothing: for what only counts when it fails. */
-  check(name: string, perMinute: number): void
   /** Tells the database what was counted since, and learns what others counted. */
   flush(): Promise<void>
 }
@@ -70,37 +68,23 @@ export function createLimits({ db, now }: Deps): Limits {
     return count
   }
 
-  function standing(name: string, perMinute: number): { count: Count; left: number; reset: number } {
-    const seconds = now() / 1000
-    const minute = Math.floor(seconds / 60)
-    const count = countOf(name, minute)
-    const stillCounts = count.before * (1 - (seconds / 60 - minute))
-    return {
-      count,
-      left: perMinute - count.told - count.untold - Math.floor(stillCounts),
-      reset: (minute + 1) * 60,
-    }
-  }
-
-  function refuse(perMinute: number, reset: number): never {
-    const wait = Math.max(1, Math.ceil(reset - now() / 1000))
-    throw new Failure('too_many_request', {
-      headers: { ...standingHeaders({ limit: perMinute, remaining: 0, reset }), 'Retry-After': String(wait) },
-    })
-  }
-
   return {
     take(name, perMinute) {
-      const { count, left, reset } = standing(name, perMinute)
-      if (left < 1) refuse(perMinute, reset)
+      const seconds = now() / 1000
+      const minute = Math.floor(seconds / 60)
+      const count = countOf(name, minute)
+      const stillCounts = count.before * (1 - (seconds / 60 - minute))
+      const left = perMinute - count.told - count.untold - Math.floor(stillCounts)
+      const reset = (minute + 1) * 60
+      if (left < 1) {
+        const wait = Math.max(1, Math.ceil(reset - seconds))
+        throw new Failure('too_many_request', {
+          headers: { ...standingHeaders({ limit: perMinute, remaining: 0, reset }), 'Retry-After': String(wait) },
+        })
+      }
       count.untold++
       changed.set(name, count)
       return { limit: perMinute, remaining: left - 1, reset }
-    },
-
-    check(name, perMinute) {
-      const { left, reset } = standing(name, perMinute)
-      if (left < 1) refuse(perMinute, reset)
     },
 
     async flush() {

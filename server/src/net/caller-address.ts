@@ -39,6 +39,7 @@ export function createAddressOf(networks: readonly string[]): AddressOf {
   }
   return ({ headers, socket }) => {
     let address = plain(socket.remoteAddress ?? '')
+    if (!isTrusted(address)) return address
     const hops = String(headers['x-forwarded-for'] ?? '').split(',')
     while (isTrusted(address)) {
       const before = plain(hops.pop()?.trim() ?? '')

@@ -13,7 +13,7 @@ import { type Connections, type Live, requireConfirmed } from '../connection/liv
 import type { Credentials } from '../credential/fresh.ts'
 import type { Credential } from '../credential/store.ts'
 import { Failure } from '../errors.ts'
-import { asFailure, envelope, errorHeader } from '../http/api.ts'
+import { asFailure, sendFailure } from '../http/api.ts'
 import { type Cache, createCache } from '../lib/cache.ts'
 import type { Log } from '../lib/log.ts'
 import { minutes } from '../lib/time.ts'
@@ -91,14 +91,7 @@ function refuse(res: ServerResponse, failure: Failure, call: Recorded): void {
   call.error = failure.code
   if (res.headersSent) return void res.destroy()
   call.status = failure.status
-  const body = JSON.stringify(envelope(failure))
-  res.writeHead(failure.status, {
-    ...failure.headers,
-    'Content-Type': 'application/json',
-    'Content-Length': Buffer.byteLength(body),
-    [errorHeader]: failure.code,
-  })
-  res.end(body)
+  sendFailure(res, failure)
 }
 
 /** `renewedBlind`: credentials renewed for a call that could not be sent again, by the version that nobody has seen work yet. */

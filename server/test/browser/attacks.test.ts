@@ -7,9 +7,10 @@ import assert from 'node:assert/strict'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { after, afterEach, before, describe, it } from 'node:test'
-import type { BrowserContext, Page } from 'playwright-core'
+import type { Page } from 'playwright-core'
 import { lastFirst } from '../support/last-first.ts'
 import { skipWithoutBrowser } from './chromium.ts'
+import { allowAndStop } from './support/allow.ts'
 import { type BrowserWorld, sandbox, startBrowserWorld } from './world.ts'
 
 const mallory = { end_user: { id: 'mallory', display_name: 'Mallory of Evil' }, allowed_integrations: [sandbox] }
@@ -70,20 +71,6 @@ describe('attacks in Chromium', { skip: skipWithoutBrowser() }, () => {
     await page.getByRole('button', { name: 'Continue to' }).click()
     await page.getByRole('button', { name: 'Log In' }).click()
     await page.getByRole('button', { name: 'Allow' }).waitFor()
-  }
-
-  /** Where the provider sends this tab after "Allow"; the tab does not go there. */
-  async function allowAndStop(context: BrowserContext, page: Page): Promise<string> {
-    const devtools = await context.newCDPSession(page)
-    await devtools.send('Fetch.enable', { patterns: [{ urlPattern: '*/secur/consent', requestStage: 'Response' }] })
-    type Paused = { requestId: string; responseHeaders?: { name: string; value: string }[] }
-    const paused = new Promise<Paused>(resolve => void devtools.once('Fetch.requestPaused', resolve))
-    const clicked = page.getByRole('button', { name: 'Allow' }).click()
-    const { requestId, responseHeaders } = await paused
-    await devtools.send('Fetch.failRequest', { requestId, errorReason: 'Aborted' })
-    await clicked
-    await devtools.detach()
-    return responseHeaders?.find(({ name }) => name.toLowerCase() === 'location')?.value ?? ''
   }
 
   /** A page with a WebSocket of ours in it, as the wire contract's client for browsers opens one. */

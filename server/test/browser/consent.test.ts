@@ -9,6 +9,7 @@ import { type Fairlead, startFairlead } from '../support/fairlead.ts'
 import { lastFirst } from '../support/last-first.ts'
 import { password } from '../support/operator.ts'
 import { launch, skipWithoutBrowser } from './chromium.ts'
+import { allowAndStop } from './support/allow.ts'
 
 const key = 'salesforce-sandbox'
 const markup = `<img src=x onerror="document.title='owned'"><script>document.title='owned'</script>`
@@ -72,21 +73,6 @@ describe('in Chromium', { skip: skipWithoutBrowser() }, () => {
   async function decide(page: Page, decision: 'Allow' | 'Deny'): Promise<void> {
     await page.getByRole('button', { name: decision }).click()
     await page.waitForURL(url => url.pathname === '/oauth/callback' && url.search === '')
-  }
-
-  /** Where the provider sends this tab after "Allow"; the tab does not go there. */
-  async function allowAndStop(context: BrowserContext, page: Page): Promise<string> {
-    // Playwright's own routes do not see redirects.
-    const devtools = await context.newCDPSession(page)
-    await devtools.send('Fetch.enable', { patterns: [{ urlPattern: '*/secur/consent', requestStage: 'Response' }] })
-    type Paused = { requestId: string; responseHeaders?: { name: string; value: string }[] }
-    const paused = new Promise<Paused>(resolve => void devtools.once('Fetch.requestPaused', resolve))
-    const clicked = page.getByRole('button', { name: 'Allow' }).click()
-    const { requestId, responseHeaders } = await paused
-    await devtools.send('Fetch.failRequest', { requestId, errorReason: 'Aborted' })
-    await clicked
-    await devtools.detach()
-    return responseHeaders?.find(({ name }) => name.toLowerCase() === 'location')?.value ?? ''
   }
 
   /** Every address this tab could still go back to. */

@@ -9,7 +9,9 @@ import type { Role } from '@fairlead/contract'
 import type { Context } from 'hono'
 import { parse } from 'hono/utils/cookie'
 import { Failure } from '../../errors.ts'
+import { incomingOf } from '../../http/api.ts'
 import { randomToken } from '../../lib/id.ts'
+import type { AddressOf } from '../../net/caller-address.ts'
 import type { Db } from '../../seams.ts'
 import type { KeyedHash } from '../pepper.ts'
 import type { Environment } from '../store.ts'
@@ -125,5 +127,5 @@ export function refuseOtherSites({ method, header }: Asked, url: string): void {
 
 export const askedOf = (c: Context): Asked => ({ method: c.req.method, header: name => c.req.header(name) })
 
-/** Put there by the app for every request. */
-export const addressOf = (c: Context): string => c.get('address')
+/** How it is found is put there by the app; few requests ask. */
+export const addressOf = (c: Context): string => (c.get('addressOf') as AddressOf)(incomingOf(c))
