@@ -23,6 +23,7 @@ import {
   countGrants,
   type HeldGrant,
   loadCredential,
+  markSuspect,
   type NewCredential,
 } from '../credential/store.ts'
 import { Failure } from '../errors.ts'
@@ -104,7 +105,7 @@ export async function finishOAuth(
   if (!session) throw new Failure('state_unknown')
   if (!integration) throw new Failure('unknown_provider_config')
   const { provider, holder: known } = holderOf(deps.catalogue, integration)
-  const { client } = handshake
+  const { client, refreshToken: brought } = handshake
   const holder = client ? { ...known, client } : known
 
   const answer =
@@ -113,11 +114,16 @@ export async function finishOAuth(
       : await exchange(deps, holder, handshake, await codeOf(deps, provider, search, handshake.config))
   // Its tokens are this client's for good: renewed and revoked by it.
   const given = client && { client_id: client.id, client_secret: client.secret?.reveal() ?? '' }
-  const tokens = given ? { ...answer, given } : answer
+  const tokens = {
+    ...{ ...answer, ...(given && { given }) },
+    // Wire contract §9. The one that came is forgotten: to revoke it would end, at most providers, the grant of the other as well.
+    ...(brought && { refreshToken: brought, raw: { ...answer.raw, refresh_token: brought.reveal() } }),
+  }
   const { learned, config: told } = accountFacts(deps, holder, handshake.config, tokens)
   const checked = await checkAccount(deps, integration, holder, handshake, session, tokens, told, learned)
-  const config = { ...told, ...checked.facts }
+  const config = { ...told, ...checked.facts, ...(brought && { overrideTokenRefresh: true }) }
   const { operation, credentialId } = await save(deps, integration, handshake, session, tokens, learned, config, known)
+  if (brought) await markSuspect(deps.db, credentialId)
   deps.log.info({ integration: integration.key, connection: handshake.connectionId, operation }, 'connected')
   const account = provider.grants_per_user === undefined ? null : accountOf(provider, learned)
   const [stored, grants] = await Promise.all([

@@ -7,7 +7,7 @@ import { Failure } from '../errors.ts'
 import { findIntegration, listIntegrations } from '../integration/store.ts'
 import type { Secret } from '../lib/secret.ts'
 import type { Egress } from '../seams.ts'
-import { clientSecretName } from './start.ts'
+import { secretNames } from './start.ts'
 import { addSession, type StoreDeps } from './store.ts'
 
 type Request = z.infer<typeof connectSessionRequest>
@@ -90,10 +90,12 @@ const namedIn = (request: Pick<Request, 'integrations_config_defaults' | 'overri
 /** A session is kept in the clear. Left empty, the members say that the page asks for them. */
 function refuseSecrets({ integrations_config_defaults = {} }: Pick<Request, 'integrations_config_defaults'>): void {
   const issues = Object.entries(integrations_config_defaults)
-    .filter(([, { connection_config }]) => connection_config?.[clientSecretName])
-    .map(([key]) => ({
+    .flatMap(([key, { connection_config = {} }]) =>
+      secretNames.filter(name => connection_config[name]).map(name => [key, 'connection_config', name]),
+    )
+    .map(path => ({
       code: 'custom',
-      path: ['integrations_config_defaults', key, 'connection_config', clientSecretName],
+      path: ['integrations_config_defaults', ...path],
       message: 'Leave it empty: the page asks for it. A secret does not ride in a session.',
     }))
   if (issues.length > 0) throw new Failure('invalid_body', { issues })

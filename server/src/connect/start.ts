@@ -35,18 +35,27 @@ export interface StartQuery {
   returnUrl: string | null
   /** The OAuth client of whoever signs in, in the place of the integration's. */
   client: Client | null
+  /** The refresh token of whoever signs in, in the place of the one the sign-in brings. */
+  refreshToken: Secret | null
 }
 
 const known = new Set(['connect_session_token', 'ws_client_id', 'user_scope', 'click'])
 
-/** The wire contract's names for a client that one connection brings. They stand among its credentials, and are no fact of an account. */
-export const [clientIdName, clientSecretName] = ['oauth_client_id_override', 'oauth_client_secret_override']
+/** The wire contract's names for what one connection brings. They stand among its credentials, and are no fact of an account. */
+const clientIdName = 'oauth_client_id_override'
+const clientSecretName = 'oauth_client_secret_override'
+const refreshTokenName = 'oauth_refresh_token_override'
+const broughtNames = new Set([clientIdName, clientSecretName, refreshTokenName])
+export const secretNames = [clientSecretName, refreshTokenName]
 
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
 
 /** `params[hostname]=…` and its siblings. Throws `invalid_query_params` for what nobody defined. */
 export function readStartQuery(search: URLSearchParams): StartQuery {
-  const query: StartQuery = { params: {}, authorizationParams: {}, attempt: null, returnUrl: null, client: null }
+  const query: StartQuery = {
+    ...{ params: {}, authorizationParams: {}, attempt: null, returnUrl: null },
+    ...{ client: null, refreshToken: null },
+  }
   const credentials: Record<string, string> = {}
   const issues: { code: string; message: string; path: string[] }[] = []
   const refuse = (message: string, ...path: string[]) => issues.push({ code: 'custom', message, path })
@@ -58,8 +67,8 @@ export function readStartQuery(search: URLSearchParams): StartQuery {
     const nested = /^(params|authorization_params|credentials)\[([^\]]{1,255})\]$/.exec(name)
     if (nested?.[1] === 'params') query.params[nested[2]!] = value
     else if (nested?.[1] === 'authorization_params') query.authorizationParams[nested[2]!] = value
-    else if (nested && [clientIdName, clientSecretName].includes(nested[2]!)) credentials[nested[2]!] = value
-    else if (nested) refuse('Only an OAuth client of its own can be brought to a sign-in.', 'credentials', nested[2]!)
+    else if (nested && broughtNames.has(nested[2]!)) credentials[nested[2]!] = value
+    else if (nested) refuse('A sign-in can bring an OAuth client and a refresh token alone.', 'credentials', nested[2]!)
     else if (name === 'connection_id') refuse('A connect session decides the connection id. Leave it out.', name)
     else if (name === 'ws_client_id' && !uuid.test(value)) refuse('Not a UUID.', name)
     else if (name === 'ws_client_id') query.attempt = value.toLowerCase()
@@ -67,8 +76,12 @@ export function readStartQuery(search: URLSearchParams): StartQuery {
     else if (!known.has(name)) refuse('Unknown parameter.', name)
   }
   query.client = clientIn(credentials)
-  if (Object.values(credentials).some(Boolean) && !query.client)
+  if ((credentials[clientIdName] || credentials[clientSecretName]) && !query.client)
     refuse('A client has an id and a secret, of at most 1024 characters each.', 'credentials')
+  const refreshToken = credentials[refreshTokenName]
+  if (refreshToken && refreshToken.length > 16_384)
+    refuse('More than 16384 characters.', 'credentials', refreshTokenName)
+  if (refreshToken) query.refreshToken = new Secret(refreshToken)
   if (issues.length > 0) throw new Failure('invalid_query_params', { issues })
   return query
 }
@@ -152,6 +165,7 @@ export async function startOAuth(
     browserHash: browser.browserHash,
     verifier: new Secret(verifier),
     client,
+    refreshToken: provider.auth_mode === 'OAUTH2' ? query.refreshToken : null,
     redirectUri,
     config,
     scopesRequested: scopes,
@@ -208,7 +222,7 @@ export async function belongsElsewhere(
     return serves && clientId && (allowed.length === 0 || allowed.includes(key))
   })
   if (!right) return new BelongsElsewhere(elsewhere, undefined)
-  const query = { params: elsewhere.params, authorizationParams, attempt, returnUrl, client: null }
+  const query = { params: elsewhere.params, authorizationParams, attempt, returnUrl, client: null, refreshToken: null }
   const start = await startOAuth(deps, caller, right.key, query, opener, true)
   const name = right.displayName ?? deps.catalogue.get(right.provider)!.display_name
   return new BelongsElsewhere(elsewhere, { ...start, name })
@@ -240,7 +254,7 @@ export function accountConfig(
   const automated = automatedFacts(provider)
   const config: ConnectionConfig = { ...known }
   for (const [name, value] of Object.entries(params)) {
-    if (value === '' || name === 'webhook_url' || name === clientIdName || name === clientSecretName) continue
+    if (value === '' || name === 'webhook_url' || broughtNames.has(name)) continue
     if (automated.has(name)) throw new Failure('connection_config_automated', { payload: { name } })
     const read = readFact(provider, hooks, name, value)
     for (const [name, value] of Object.entries(read)) {
@@ -249,14 +263,10 @@ export function accountConfig(
     }
     Object.assign(config, read)
   }
-  const {
-    oauth_scopes_override: _,
-    [clientIdName]: __,
-    [clientSecretName]: ___,
-    ...given
-  } = defaults.connection_config ?? {}
+  const { oauth_scopes_override: _, ...given } = defaults.connection_config ?? {}
   for (const [name, value] of Object.entries(given))
-    Object.assign(config, typeof value === 'string' ? readFact(provider, hooks, name, value) : { [name]: value })
+    if (!broughtNames.has(name))
+      Object.assign(config, typeof value === 'string' ? readFact(provider, hooks, name, value) : { [name]: value })
   for (const [name, field] of Object.entries(provider.connection_config ?? {}))
     if (config[name] === undefined && !field.optional && !field.automated && field.default_value === undefined)
       throw new Failure('connection_config_missing', {

@@ -139,6 +139,8 @@ export interface Handshake {
   verifier: Secret
   /** The one whoever signs in brought along. Null: the integration's. */
   client: Client | null
+  /** Brought along, too. Null: the one that comes with the tokens. */
+  refreshToken: Secret | null
   /** Sent again, byte for byte, with the code (RFC 6749 §4.1.3). */
   redirectUri: string
   config: ConnectionConfig
@@ -161,6 +163,7 @@ const verifierPlace = (environmentId: number, stateHash: Buffer) => ({
 interface Sealed {
   verifier: string
   client?: [id: string, secret: string]
+  refreshToken?: string
 }
 
 /** Sweeps sessions that ended long ago. */
@@ -168,10 +171,11 @@ export async function addHandshake({ db, vault }: StoreDeps, state: string, hand
   const stateHash = sha256(state)
   const { environmentId, integrationId, sessionId, connectionId, browserHash, redirectUri, config } = handshake
   const place = verifierPlace(environmentId, stateHash)
-  const { verifier, client } = handshake
+  const { verifier, client, refreshToken } = handshake
   const secrets: Sealed = {
     verifier: verifier.reveal(),
     ...(client && { client: [client.id, client.secret?.reveal() ?? ''] }),
+    ...(refreshToken && { refreshToken: refreshToken.reveal() }),
   }
   const sealed = await vault.withKeys(() => vault.seal(JSON.stringify(secrets), place))
   await db.query(sql`
@@ -236,7 +240,8 @@ export async function takeHandshake({ db, vault }: StoreDeps, state: string): Pr
   }
   const place = verifierPlace(row.environment_id, stateHash)
   // Written by `addHandshake` alone, and its seal is authenticated.
-  const { verifier, client } = JSON.parse(await vault.withKeys(() => vault.open(row.verifier_sealed, place))) as Sealed
+  const opened = JSON.parse(await vault.withKeys(() => vault.open(row.verifier_sealed, place))) as Sealed
+  const { verifier, client, refreshToken } = opened
   return {
     environmentId: row.environment_id,
     integrationId: row.integration_id,
@@ -245,6 +250,7 @@ export async function takeHandshake({ db, vault }: StoreDeps, state: string): Pr
     browserHash: row.browser_hash,
     verifier: new Secret(verifier),
     client: client ? { id: client[0], secret: new Secret(client[1]) } : null,
+    refreshToken: refreshToken ? new Secret(refreshToken) : null,
     redirectUri: row.redirect_uri,
     config: row.config,
     scopesRequested: row.scopes_requested,

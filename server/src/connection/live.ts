@@ -164,7 +164,8 @@ export function holderOf(catalogue: Catalogue, integration: Integration): { prov
     throw new Failure('unknown_provider_config', {
       message: `The provider "${integration.provider}" of this integration is not in this server's catalogue.`,
     })
-  const settings = integration.settings.config
+  const { config: settings, custom } = integration.settings
   const client = clientOf({ id: integration.clientId ?? '', secret: integration.clientSecret }, settings)
-  return { provider, holder: { provider, client, settings } }
+  const baseUrl = provider.integration_config && custom.baseUrl
+  return { provider, holder: { provider, client, settings, ...(baseUrl && { baseUrl }) } }
 }

@@ -33,4 +33,6 @@ export interface Holder {
   client: Client
   /** What the developer set once for all connections. */
   settings?: Given
+  /** The developer's own address of this API (the wire's `custom`), in the place of every other. */
+  baseUrl?: string
 }

@@ -5,6 +5,7 @@
 import { EgressError, Failure } from '../errors.ts'
 import { withhold } from '../net/redact.ts'
 import { endpointFrom } from '../provider/endpoint.ts'
+import { expandUrl } from '../provider/template.ts'
 import type { Clock, Egress } from '../seams.ts'
 import { filled, filledTexts } from './kinds/kind.ts'
 import { clip, parseMembers } from './kinds/oauth2-code.ts'
@@ -36,9 +37,11 @@ async function ask(deps: Deps, holder: Holder, credential: Presentable, path: st
   const { provider } = holder
   const { method, base_url_override, headers, data } = provider.proxy!.verification!
   const values = credentialValues(credential)
-  const base = base_url_override ?? provider.proxy!.base_url ?? ''
   const below = (one: string) => `${one.replace(/\/+$/, '')}/${path.replace(/^\/+/, '')}`
-  const url = endpointFrom(provider, base.split(' || ').map(below).join(' || '), values)
+  const base = base_url_override ?? provider.proxy!.base_url ?? ''
+  const url = holder.baseUrl
+    ? expandUrl(below(new URL(holder.baseUrl).href), values)
+    : endpointFrom(provider, base.split(' || ').map(below).join(' || '), values)
   if (!url) throw new Failure('connection_config_missing', { cause: `${provider.name}: proxy.verification` })
   const query = presentedQuery(provider, credential)
   if (query) url.search += `${url.search ? '&' : ''}${query}`

@@ -145,10 +145,10 @@ export function integrationRoutes(deps: Deps) {
     const provider = catalogue.get(body.provider)
     if (!provider) return refuse('provider', `There is no provider "${body.provider}".`)
     if (provider.unsupported)
-      return refuse(
-        'provider',
-        `This version cannot do what ${body.provider} needs: ${provider.unsupported.join('; ')}.`,
-      )
+      throw new Failure('provider_unsupported', {
+        message: `This version cannot do what ${body.provider} needs: ${provider.unsupported.join('; ')}.`,
+        payload: { unsupported: provider.unsupported },
+      })
     if (needsClient.has(provider.auth_mode) && !body.credentials)
       return refuse('credentials', `${provider.display_name} needs the client id and secret of your OAuth app.`)
     checkCredentials(provider, body.credentials)

@@ -32,8 +32,8 @@ interface Asked {
 const bases = new WeakMap<Credential | Integration, Base>()
 
 /** Checked against the provider's hosts; where the developer named a base URL for the integration (the wire's `custom`), that alone counts. */
-function baseOf({ provider, integration, credential }: Live): Base {
-  const own = provider.integration_config && integration.settings.custom.baseUrl
+function baseOf({ provider, holder, integration, credential }: Live): Base {
+  const own = holder.baseUrl
   const known = bases.get(own ? integration : credential)
   if (known) return known
   if (own) {

@@ -65,29 +65,58 @@ test('authorised, exchanged and renewed with its own client', async () => {
   assert.equal(other.authorize.searchParams.get('client_id'), clientId)
 })
 
+test('a refresh token of its own takes the place of the one that comes, and is what the next renewal presents', async () => {
+  const brought = 'brought-along & kept'
+  const token = await openSession(fairlead, {
+    ...defaults({ mock: { connection_config: { oauth_refresh_token_override: '' } } }),
+    end_user: { id: 'grace' },
+  })
+  const begun = await begin(fairlead, 'mock', {
+    token,
+    query: `&credentials[oauth_refresh_token_override]=${encodeURIComponent(brought)}`,
+  })
+  const [row] = await db.query<{ text: string }>(sql`select to_jsonb(h)::text as text from handshake h`)
+  assert.ok(!row!.text.includes(brought) && !begun.authorize.href.includes('brought'))
+  const before = provider.tokenRequests.length
+  assert.equal((await begun.browser.open(callbackOf(begun, 'the-code').href)).status, 200)
+  assert.equal(provider.tokenRequests.length, before + 1)
+  const [{ connection_id: id }] = (await fairlead.call('GET', '/connections?endUserId=grace')).json.connections
+  const of = `/connections/${id}?provider_config_key=mock`
+  const { connection_config } = (await fairlead.call('GET', of)).json
+  assert.equal(connection_config.overrideTokenRefresh, true)
+  assert.equal(connection_config.oauth_refresh_token_override, undefined)
+
+  assert.equal((await fairlead.call('GET', `${of}&force_refresh=true`)).status, 200)
+  assert.equal(provider.tokenRequests[before + 1]!.form.get('refresh_token'), brought)
+  const came = `5Aep861-REFRESH-token-of-the-mock-${before + 1}`
+  assert.ok(
+    !provider.tokenRequests.some(({ form }) => form.get('refresh_token') === came),
+    'the one that came is not used',
+  )
+  assert.ok(!fairlead.log().includes(brought))
+})
+
 test('half a client is refused, and so is a secret in a session or among the facts of an account', async () => {
   const token = await openSession(fairlead)
   const start = (more: string) => fairlead.call('GET', `/oauth/connect/mock?connect_session_token=${token}${more}`)
   for (const more of [
     '&credentials[oauth_client_id_override]=x',
     '&credentials[oauth_client_secret_override]=x',
-    `${query}&credentials[oauth_refresh_token_override]=x`,
+    `${query}&credentials[access_token]=x`,
+    `&credentials[oauth_refresh_token_override]=${'y'.repeat(16_385)}`,
     `&credentials[oauth_client_id_override]=x&credentials[oauth_client_secret_override]=${'y'.repeat(1025)}`,
   ]) {
     const answer = await start(more)
     assert.deepEqual([answer.status, answer.json?.error.code], [400, 'invalid_query_params'], more)
   }
-  const refused = await fairlead.call(
-    'POST',
-    '/connect/sessions',
-    defaults({
-      mock: { connection_config: { oauth_client_id_override: 'x', oauth_client_secret_override: own.secret } },
-    }),
-  )
-  assert.deepEqual([refused.status, refused.json.error.code], [400, 'invalid_body'])
-  assert.deepEqual(refused.json.error.errors[0].path, [
-    ...['integrations_config_defaults', 'mock', 'connection_config', 'oauth_client_secret_override'],
-  ])
+  for (const name of ['oauth_client_secret_override', 'oauth_refresh_token_override']) {
+    const body = defaults({ mock: { connection_config: { oauth_client_id_override: 'x', [name]: own.secret } } })
+    const refused = await fairlead.call('POST', '/connect/sessions', body)
+    assert.deepEqual([refused.status, refused.json.error.code], [400, 'invalid_body'])
+    assert.deepEqual(refused.json.error.errors[0].path, [
+      ...['integrations_config_defaults', 'mock', 'connection_config', name],
+    ])
+  }
   const begun = await begin(fairlead, 'mock', { query: '&params[oauth_client_secret_override]=a-fact' })
   const rows = await db.query<{ config: object }>(sql`select config from handshake`)
   assert.ok(rows.length > 0 && begun.state)

@@ -3,7 +3,7 @@ import '../connect/support/scope.ts'
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { startProvider } from '../connect/support/provider.ts'
+import { sendJson, startProvider } from '../connect/support/provider.ts'
 import { scope } from '../connect/support/scope.ts'
 import { startFairlead } from '../support/fairlead.ts'
 
@@ -12,7 +12,10 @@ const definition = (name: string, more = '') => `${name}:
   display_name: ${name}
   auth_mode: API_KEY
   credentials: { apiKey: { title: Key } }
-  proxy: { base_url: '${theirs.url}/cloud', headers: { x-api-key: '\${apiKey}' } }
+  proxy:
+    base_url: '${theirs.url}/cloud'
+    headers: { x-api-key: '\${apiKey}' }
+    verification: { method: GET, endpoints: [/me], base_url_override: '${theirs.url}/check' }
   allowed_hosts: [127.0.0.1]
 ${more}`
 const { call } = await startFairlead(scope, {
@@ -48,6 +51,24 @@ test('calls go below the integration’s own base URL from the moment it is name
   assert.equal(absolute.headers.get('fairlead-error'), 'proxy_path_absolute', 'not back to the provider’s')
   assert.equal((await name('')).status, 200)
   assert.deepEqual(await arrivesAt('ada'), ['theirs', '/cloud/things?a=1'])
+})
+
+test('what somebody gives is tried where its calls will go, and shown to nobody else', async () => {
+  const give = (id: string) =>
+    call('POST', '/connections', { provider_config_key: 'hosted', connection_id: id, credentials })
+  const asked = () => [theirs, own].map(({ otherRequests }) => otherRequests.map(({ url }) => url))
+  await call('PATCH', '/integrations/hosted', { custom: { baseUrl: `${own.url}/on/premises` } })
+  const [before] = asked()
+  assert.equal((await give('grace')).status, 201)
+  const [there, here] = asked()
+  assert.deepEqual(there, before)
+  assert.equal(here!.at(-1), '/on/premises/me')
+
+  own.api = sendJson(401, {})
+  const refused = await give('lin')
+  assert.deepEqual([refused.status, refused.json.error.code], [400, 'connection_test_failed'])
+  assert.equal((await call('GET', '/connections/lin?provider_config_key=hosted')).status, 404)
+  assert.deepEqual(asked()[0], before)
 })
 
 const refused: [name: string, key: string, baseUrl: string][] = [

@@ -163,6 +163,7 @@ test('rotation under 200 calls a second: no error, and no row is left under a re
     scopesRequested: [],
     attempt: null,
     client: null,
+    refreshToken: null,
     opener: null,
     returnUrl: null,
   })
