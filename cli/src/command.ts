@@ -50,6 +50,7 @@ export const options = {
   'cut-over': { type: 'boolean' },
   to: { type: 'string' },
   organization: { type: 'string' },
+  open: { type: 'boolean' },
 } as const satisfies ParseArgsOptionsConfig
 
 export type Option = keyof typeof options

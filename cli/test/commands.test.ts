@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -140,6 +140,71 @@ test('links: to connect, and to sign in again', async t => {
   const bound = await sessionOf(again.json.connect_link)
   assert.deepEqual([bound.isReconnecting, bound.reconnect.connection_id], [true, id])
   fails(await cli('connect none'), 1, /\(invalid_body\)\n {2}allowed_integrations\.0: There is no integration "none"/)
+})
+
+test('connect --wait: told of a denial, done with the connection, and over when the session is', async t => {
+  const [site, cli] = await open(t)
+  const [first] = site.servers
+  const folder = await mkdtemp(join(tmpdir(), 'fairlead-cli-'))
+  t.after(() => rm(folder, { recursive: true }))
+  // The system's browser, which writes down what it is asked to open.
+  await writeFile(join(folder, 'xdg-open'), `#!/bin/sh\necho "$1" >> ${folder}/opened\n`, { mode: 0o755 })
+  const begin = (args: string[]) => {
+    const child = spawn(process.execPath, [bin, 'connect', 'sf', '--end-user', 'ada', '--wait', ...args], {
+      env: { PATH: `${folder}:${process.env.PATH}`, FAIRLEAD_URL: first.url, FAIRLEAD_SECRET_KEY: first.key },
+    })
+    const said = { out: '', err: '' }
+    child.stdout.setEncoding('utf8').on('data', text => {
+      said.out += text
+    })
+    child.stderr.setEncoding('utf8').on('data', text => {
+      said.err += text
+    })
+    const code = once(child, 'close').then(([code]) => code as number)
+    const token = async () => {
+      await until(() => /session_token=\S+\n/.test(said.err))
+      return /session_token=(\S+)\n/.exec(said.err)![1]!
+    }
+    return { said, code, token }
+  }
+
+  const { said, code, token } = begin(['--open'])
+  const start = `${first.url}/oauth/connect/sf?connect_session_token=${await token()}`
+  await until(async () => (await readFile(join(folder, 'opened'), 'utf8').catch(() => '')).includes(await token()))
+  const denied = new Browser()
+  const consent = await denied.open(start)
+  const state = new URL(consent.headers.get('location')!).searchParams.get('state')
+  await denied.open(`${first.url}/oauth/callback?error=access_denied&state=${state}`)
+  await until(() => said.err.includes('(access_denied)'))
+  assert.equal(said.out, '')
+  assert.equal((await new Browser().follow(start)).status, 200)
+  assert.equal(await code, 0, said.err)
+  const [connection] = done(await cli('connections list --json')).json
+  assert.match(said.out, new RegExp(`^Connection +${connection.connection_id}$`, 'm'))
+  assert.doesNotMatch(said.out, /session_token/)
+
+  const over = begin(['--json'])
+  const bearer = { Authorization: `Bearer ${await over.token()}` }
+  assert.equal((await first.call('DELETE', '/connect/session', undefined, bearer)).status, 204)
+  assert.equal(await over.code, 1)
+  assert.match(over.said.err, /\(unknown_connect_session_token\)/)
+  assert.equal(over.said.out, '')
+})
+
+test('end users: everything about one is printed, and erased after a question', async t => {
+  const [site, cli] = await open(t)
+  for (const who of ['ada', 'grace']) await site.connect(who)
+  const all = done(await cli('end-users export --end-user ada --json')).json
+  assert.ok(JSON.stringify(all).includes('ada') && !JSON.stringify(all).includes('grace'))
+  fails(await cli('end-users export'), 2, /--end-user/)
+  fails(await cli('end-users erase --end-user ada'), 2, /add --yes/)
+  assert.equal(done(await cli('connections list --json')).json.length, 2)
+  const erased = await cli('end-users erase --end-user ada --yes')
+  assert.equal(erased.code, 0, erased.err)
+  assert.deepEqual(
+    done(await cli('connections list --json')).json.map((one: { end_user: { id: string } }) => one.end_user.id),
+    ['grace'],
+  )
 })
 
 test('what is deleted or killed is asked about first, and leaves receipts', async t => {
