@@ -45,6 +45,26 @@ export const errors = {
   operator_exists: [409, 'There is an operator with this e-mail address already.'],
   last_owner: [409, 'There must be an owner. Make somebody else one first.'],
   two_factor_on: [409, 'Two-factor sign-in is on already. Turn it off first.'],
+  oidc_off: [404, 'This server has no identity provider. FAIRLEAD_OIDC_ISSUER names one.'],
+  oidc_unreachable: [502, 'The identity provider could not be asked. Try again in a minute.'],
+  oidc_ended: [
+    400,
+    'This sign-in is not under way in this browser: it was completed, took longer than ten minutes, or was begun elsewhere. Begin it again.',
+  ],
+  oidc_refused: [400, 'The identity provider ended the sign-in. Begin it again.'],
+  oidc_failed: [
+    401,
+    'What the identity provider sent back does not hold, so nobody was signed in. The log of this server says why.',
+  ],
+  oidc_stranger: [403, 'Nobody here has this identity. Ask an owner for an invitation.'],
+  oidc_email_unverified: [
+    403,
+    'The identity provider does not vouch for your e-mail address. Open the link of an invitation and go on from there.',
+  ],
+  oidc_not_linked: [
+    403,
+    'The operator with your e-mail address signs in with a password. Ask an owner for a new sign-in link, open it and choose the identity provider there.',
+  ],
 
   // what was sent
   invalid_body: [400, 'The request body does not match what this endpoint takes.'],

@@ -22,6 +22,7 @@ const operator = z
     name: z.string(),
     role,
     has_password: z.boolean(),
+    has_identity: z.boolean().openapi({ description: 'Signs in at the identity provider.' }),
     two_factor: z.boolean(),
     signed_in_at: z.string().nullable(),
   })
@@ -34,6 +35,8 @@ const standing = z
     /** Of `setup`: whether this browser may set up without the link, because it is on the same machine. */
     setup_here: z.boolean(),
     operator: operator.nullable(),
+    /** What the identity provider is called that one may sign in at. */
+    identity_provider: z.string().nullable(),
     environments: z.array(z.string()),
     /** Secrets may be shown and made until then without asking again. */
     confirmed_until: z.string().nullable(),
@@ -45,7 +48,7 @@ const signedIn: Record<string, string[]>[] = [{ operator: [] }]
 const owners: Record<string, string[]>[] = [{ operator: ['owner'] }]
 
 const exampleOf = <Body extends z.ZodObject>({ shape }: Body): z.input<Body> => {
-  const examples: Record<string, string> = {
+  const examples: Record<string, string | boolean> = {
     email: 'ada@acme.com',
     name: 'Ada',
     password: 'correct horse battery',
@@ -53,6 +56,8 @@ const exampleOf = <Body extends z.ZodObject>({ shape }: Body): z.input<Body> => 
     code: '123456',
     link: 'E6Tz1QnJqUe3kPZ5xw0yVb8mGd2rHcA7sLfNoKi4tWB',
     role: 'viewer',
+    confirms: false,
+    query: '?code=SplxlOBeZQQYbYS6WxSbIA&state=af0ifjsldkj',
   }
   // Named as they are here, and a test parses each.
   return Object.fromEntries(Object.keys(shape).map(name => [name, examples[name]])) as z.input<Body>
@@ -101,6 +106,34 @@ export const acceptLink = createRoute(
     z.strictObject({ link, name: name.optional(), password }),
   ),
 )
+
+export const beginOidc = createRoute({
+  method: 'post',
+  path: '/operator/oidc/begin',
+  summary: 'Where the browser goes to sign in at the identity provider',
+  security: [],
+  request: {
+    body: bodyOf(
+      z.strictObject({
+        link: link.optional(),
+        confirms: z.boolean().optional().openapi({ description: 'Whoever is signed in shows again who they are.' }),
+      }),
+    ),
+  },
+  responses: { 200: json(z.object({ location: z.string() }), 'The page of the identity provider.'), ...failing },
+})
+
+const finished = standing.extend({ confirms: z.boolean() })
+export type FinishedOidc = z.infer<typeof finished>
+
+export const finishOidc = createRoute({
+  method: 'post',
+  path: '/operator/oidc/finish',
+  summary: 'Signs in with what the identity provider came back with',
+  security: [],
+  request: { body: bodyOf(z.strictObject({ query: z.string().max(16_384) })) },
+  responses: { 200: json(finished, 'How this browser stands now.'), ...failing },
+})
 
 export const signOut = createRoute(post('/operator/sign-out', 'Ends the session on the server', z.strictObject({})))
 

@@ -4,13 +4,14 @@ import { useQuery, useQueryClient } from '@tanstack/react-query'
 import { useEffect } from 'react'
 import { ask, setSignedOut } from './api.ts'
 import { LinkPage, SetupPage, SignInPage } from './door.tsx'
+import { OidcPage } from './oidc.tsx'
 import { Fault, Toast } from './parts.tsx'
 import { useRoute } from './route.ts'
 import { Shell } from './shell.tsx'
 
 export function App() {
   const queries = useQueryClient()
-  const { path } = useRoute()
+  const { path, query } = useRoute()
   const standing = useQuery({ queryKey: ['operator'], queryFn: () => ask<OperatorStanding>('/operator') })
   useEffect(() => setSignedOut(() => void queries.invalidateQueries({ queryKey: ['operator'] })), [queries])
   const become = (now: OperatorStanding) => {
@@ -24,15 +25,17 @@ export function App() {
       </div>
     )
   if (!standing.data) return null
-  const { state } = standing.data
+  const { state, identity_provider: provider } = standing.data
   return (
     <>
-      {path === '/link' ? (
-        <LinkPage become={become} />
+      {path === '/oidc' ? (
+        <OidcPage query={query} become={become} />
+      ) : path === '/link' ? (
+        <LinkPage provider={provider} become={become} />
       ) : state === 'setup' ? (
         <SetupPage here={standing.data.setup_here} become={become} />
       ) : state === 'signed_out' ? (
-        <SignInPage become={become} />
+        <SignInPage provider={provider} become={become} />
       ) : (
         <Shell standing={standing.data} become={become} />
       )}

@@ -2,6 +2,7 @@
 import type { OperatorStanding } from '@fairlead/contract'
 import { type FormEvent, type ReactNode, useState } from 'react'
 import { ApiError, post } from './api.ts'
+import { ProviderButton } from './oidc.tsx'
 import { Fault, Field } from './parts.tsx'
 import { navigate } from './route.ts'
 
@@ -24,7 +25,7 @@ export function Mark() {
   )
 }
 
-function Door({ title, lead, children }: { title: string; lead: ReactNode; children: ReactNode }) {
+export function Door({ title, lead, children }: { title: string; lead: ReactNode; children: ReactNode }) {
   return (
     <main className="door">
       <div>
@@ -93,13 +94,19 @@ export function SetupPage({ here, become }: { here: boolean; become: Become }) {
   )
 }
 
-export function SignInPage({ become }: { become: Become }) {
+export function SignInPage({ provider, become }: { provider: string | null; become: Become }) {
   const { error, busy, submit } = useForm('/operator/sign-in', become, undefined)
   const asksCode = error instanceof ApiError && error.code === 'code_required'
   const [withCode, setWithCode] = useState(false)
   if (asksCode && !withCode) setWithCode(true)
   return (
     <Door title="Sign in" lead="to your integrations and connections.">
+      {provider && (
+        <>
+          <ProviderButton name={provider} />
+          <p className="or small soft">or with a password</p>
+        </>
+      )}
       <form onSubmit={submit}>
         <Field label="E-mail address">
           <input name="email" type="email" autoComplete="username" required />
@@ -122,11 +129,20 @@ export function SignInPage({ become }: { become: Become }) {
   )
 }
 
-export function LinkPage({ become }: { become: Become }) {
+export function LinkPage({ provider, become }: { provider: string | null; become: Become }) {
   const [link] = useState(() => location.hash.slice(1))
   const { error, busy, submit } = useForm('/operator/link', become, '/', { link })
   return (
-    <Door title="Choose your password" lead="This link works once. Whoever you are signed in as here is signed out.">
+    <Door
+      title={provider ? 'Choose how you sign in' : 'Choose your password'}
+      lead="This link works once. Whoever you are signed in as here is signed out."
+    >
+      {provider && (
+        <>
+          <ProviderButton name={provider} link={link} />
+          <p className="or small soft">or choose a password</p>
+        </>
+      )}
       <form onSubmit={submit}>
         <Field label="Your name" hint="Leave it empty if you had one here before.">
           <input name="name" autoComplete="name" />

@@ -5,6 +5,7 @@ import { useQuery, useQueryClient } from '@tanstack/react-query'
 import { type FormEvent, type ReactNode, useEffect, useRef, useState } from 'react'
 import { ask, chooseEnvironment, currentEnvironment, enc, post, setConfirm } from './api.ts'
 import { Mark } from './door.tsx'
+import { confirmThere } from './oidc.tsx'
 import { ActivityPage } from './pages/activity.tsx'
 import { AuditPage } from './pages/audit.tsx'
 import { ConnectionPage } from './pages/connection.tsx'
@@ -261,30 +262,51 @@ function Confirm() {
     }, setError)
   }
   const operator = standing.data?.operator
+  const stopListening = useRef<() => void>(() => {})
+  const there = () => {
+    stopListening.current()
+    stopListening.current = confirmThere(now => {
+      stopListening.current()
+      queries.setQueryData(['operator'], now)
+      end()
+    }, setError)
+  }
   return (
     <Modal
       title="Is it still you?"
       open={open}
-      onClose={() => end(new Error('Not confirmed; nothing was shown or changed.'))}
+      onClose={() => {
+        stopListening.current()
+        end(new Error('Not confirmed; nothing was shown or changed.'))
+      }}
     >
       <p className="soft">
         Secrets are shown, and keys and people added, only to somebody who has just shown who they are. It then holds
         for five minutes.
       </p>
-      <form className="stack" onSubmit={submit}>
-        <Field label="Password">
-          <input name="password" type="password" autoComplete="current-password" required />
-        </Field>
-        {operator?.two_factor && (
-          <Field label="Code">
-            <input name="code" inputMode="numeric" autoComplete="one-time-code" pattern="\d{6}" required />
+      {operator?.has_identity ? (
+        <div className="stack">
+          {error !== undefined && <Fault error={error} />}
+          <button type="button" className="button primary big" onClick={there}>
+            Sign in again at {standing.data?.identity_provider}
+          </button>
+        </div>
+      ) : (
+        <form className="stack" onSubmit={submit}>
+          <Field label="Password">
+            <input name="password" type="password" autoComplete="current-password" required />
           </Field>
-        )}
-        {error !== undefined && <Fault error={error} />}
-        <button type="submit" className="button primary big">
-          Confirm
-        </button>
-      </form>
+          {operator?.two_factor && (
+            <Field label="Code">
+              <input name="code" inputMode="numeric" autoComplete="one-time-code" pattern="\d{6}" required />
+            </Field>
+          )}
+          {error !== undefined && <Fault error={error} />}
+          <button type="submit" className="button primary big">
+            Confirm
+          </button>
+        </form>
+      )}
     </Modal>
   )
 }

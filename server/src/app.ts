@@ -14,6 +14,7 @@ import { egressRoutes } from './account/egress.ts'
 import { encryptionRoutes } from './account/encryption.ts'
 import { prepareEnvironments } from './account/first-run.ts'
 import { keyRoutes } from './account/keys/routes.ts'
+import { createOidc } from './account/operator/oidc.ts'
 import { operatorRoutes } from './account/operator/routes.ts'
 import { createOperators } from './account/operator/session.ts'
 import { newSetupLink } from './account/operator/sign-in.ts'
@@ -289,7 +290,8 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     routes.get('/metrics', async c =>
       c.text(await observed.text(), 200, { 'Content-Type': 'text/plain; version=0.0.4' }),
     )
-    routes.route('/', operatorRoutes({ ...shared, operators, host: config.host }))
+    const oidc = config.oidc && createOidc({ ...shared, ...config.oidc })
+    routes.route('/', operatorRoutes({ ...shared, operators, oidc, host: config.host }))
     routes.route('/', auditRoutes(shared))
     routes.route('/', encryptionRoutes({ ...shared, rotation }))
     routes.route('/', settingsRoutes(shared))

@@ -36,9 +36,22 @@ export interface Config {
   egressProxies: EgressProxy[]
   /** In front of this server: what they say of a request's origin is believed. */
   trustedProxies: string[]
+  /** Where operators may sign in instead of with a password. */
+  oidc: OidcConfig | undefined
   logLevel: (typeof logLevels)[number]
   /** Names that look like ours and are not: most likely misspelt. Said in the log, not refused. */
   unknownVariables: string[]
+}
+
+export interface OidcConfig {
+  issuer: URL
+  clientId: string
+  /** Undefined: a public client, which PKCE alone protects. */
+  clientSecret: Secret | undefined
+  /** As people call it. */
+  name: string
+  /** Who may come in without an invitation, by the domain of their e-mail address, and as what. */
+  newcomers: { domain: string; role: 'admin' | 'viewer' }[]
 }
 
 export class ConfigError extends Error {
@@ -63,6 +76,12 @@ const known = new Set([
   'FAIRLEAD_EGRESS_PROXY',
   'FAIRLEAD_EGRESS_PROXY_FILE',
   'FAIRLEAD_TRUSTED_PROXIES',
+  'FAIRLEAD_OIDC_ISSUER',
+  'FAIRLEAD_OIDC_CLIENT_ID',
+  'FAIRLEAD_OIDC_CLIENT_SECRET',
+  'FAIRLEAD_OIDC_CLIENT_SECRET_FILE',
+  'FAIRLEAD_OIDC_NAME',
+  'FAIRLEAD_OIDC_NEWCOMERS',
 ])
 const pinnedKeyName = /^FAIRLEAD_SECRET_KEY_([A-Z0-9_]+?)(_FILE)?$/
 
@@ -139,6 +158,8 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   const trusted = parseTrustedProxies(value('FAIRLEAD_TRUSTED_PROXIES') ?? '')
   faults.push(...trusted.faults.map(fault => `FAIRLEAD_TRUSTED_PROXIES: ${fault}`))
 
+  const oidc = identityProvider(value, secret('FAIRLEAD_OIDC_CLIENT_SECRET'), faults)
+
   const logLevel = (value('LOG_LEVEL') ?? 'info') as Config['logLevel']
   if (!logLevels.includes(logLevel)) faults.push(`LOG_LEVEL must be one of ${logLevels.join(', ')}.`)
 
@@ -157,6 +178,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     egressAllow: egress.rules,
     egressProxies: proxies.proxies,
     trustedProxies: trusted.networks,
+    oidc,
     logLevel,
     unknownVariables,
   }
@@ -171,6 +193,32 @@ function publicBase(text: string, faults: string[]): string {
     return ''
   }
   return url.href.replace(/\/+$/, '')
+}
+
+function identityProvider(
+  value: (name: string) => string | undefined,
+  clientSecret: Secret | undefined,
+  faults: string[],
+): OidcConfig | undefined {
+  const [issuerText, clientId] = [value('FAIRLEAD_OIDC_ISSUER'), value('FAIRLEAD_OIDC_CLIENT_ID')]
+  const rest = [value('FAIRLEAD_OIDC_NAME'), value('FAIRLEAD_OIDC_NEWCOMERS')]
+  if (!issuerText && !clientId && !clientSecret && !rest.some(Boolean)) return undefined
+  if (!issuerText || !clientId)
+    faults.push('Signing in with OpenID Connect needs FAIRLEAD_OIDC_ISSUER and FAIRLEAD_OIDC_CLIENT_ID, both.')
+  const issuer = issuerText ? URL.parse(issuerText) : undefined
+  if (issuerText && (!issuer || !/^https?:$/.test(issuer.protocol) || issuer.search || issuer.hash || issuer.username))
+    faults.push('FAIRLEAD_OIDC_ISSUER must be the issuer as the provider spells it, e.g. https://acme.okta.com.')
+  const newcomers = (rest[1] ?? '')
+    .split(',')
+    .filter(part => part.trim() !== '')
+    .flatMap(part => {
+      const found = /^([a-z0-9-]+(?:\.[a-z0-9-]+)+)=(admin|viewer)$/.exec(part.trim().toLowerCase())
+      if (found) return [{ domain: found[1]!, role: found[2] as 'admin' | 'viewer' }]
+      faults.push(`FAIRLEAD_OIDC_NEWCOMERS: "${part.trim()}" must read acme.com=viewer or acme.com=admin.`)
+      return []
+    })
+  if (!issuer || !clientId) return undefined
+  return { issuer, clientId, clientSecret, name: rest[0] ?? issuer.host, newcomers }
 }
 
 function postgresUrl(name: string, secret: Secret | undefined, faults: string[]): Secret | undefined {

@@ -38,8 +38,22 @@ export function SettingsPage({ tab, standing, become }: Props) {
       {tab === 'webhooks' && <Webhooks canChange={canChange} />}
       {tab === 'connect' && <Connect canChange={canChange} />}
       {tab === 'encryption' && <Encryption canChange={canChange} />}
-      {tab === 'people' && <People you={standing.operator} />}
-      {tab === 'you' && standing.operator && <You operator={standing.operator} become={become} />}
+      {tab === 'people' && <People you={standing.operator} provider={standing.identity_provider} />}
+      {tab === 'you' &&
+        standing.operator &&
+        (standing.operator.has_identity ? (
+          <Card
+            title={`You sign in at ${standing.identity_provider ?? 'an identity provider'}`}
+            note={standing.operator.email}
+          >
+            <p className="soft">
+              Your password and a second factor are kept there. For a password here instead, ask an owner for a new
+              sign-in link.
+            </p>
+          </Card>
+        ) : (
+          <You operator={standing.operator} become={become} />
+        ))}
       {!(tab in tabs) && <Empty title="There is no such page of settings" />}
     </Page>
   )
@@ -340,7 +354,16 @@ const roleWords: Record<Role, string> = {
   viewer: 'Viewer: looks, never sees a secret',
 }
 
-function People({ you }: { you: OperatorView | null }) {
+const wayIn = ({ has_identity, two_factor, has_password }: OperatorView, provider: string | null): string =>
+  has_identity
+    ? (provider ?? 'an identity provider that is off')
+    : two_factor
+      ? 'password and code'
+      : has_password
+        ? 'password'
+        : 'no password yet'
+
+function People({ you, provider }: { you: OperatorView | null; provider: string | null }) {
   const queries = useQueryClient()
   const people = useQuery({
     queryKey: ['operators'],
@@ -377,8 +400,7 @@ function People({ you }: { you: OperatorView | null }) {
                     {one.id === you?.id && <span className="soft"> (you)</span>}
                     <br />
                     <span className="small soft">
-                      {one.email} · {one.two_factor ? 'two-factor' : one.has_password ? 'password' : 'no password yet'}{' '}
-                      · last here <Time at={one.signed_in_at} none="never" />
+                      {one.email} · {wayIn(one, provider)} · last here <Time at={one.signed_in_at} none="never" />
                     </span>
                   </span>
                   {isOwner ? (
@@ -394,7 +416,7 @@ function People({ you }: { you: OperatorView | null }) {
                         ))}
                       </select>
                       <button type="button" className="button tiny" onClick={() => link.mutate(one.id)}>
-                        New password link
+                        New sign-in link
                       </button>
                       <button type="button" className="button tiny danger" onClick={() => setRemoving(one)}>
                         Remove

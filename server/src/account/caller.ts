@@ -49,7 +49,7 @@ export interface Callers {
   /** What is left of the caller's minute; undefined when nobody set a limit. Throws `too_many_request`. */
   count(caller: KeyCaller): Standing | undefined
   /** Throws `too_many_request` when this address has sent too many of these. */
-  countAddress(what: 'start' | 'callback', from: From): void
+  countAddress(what: 'start' | 'callback' | 'sign_in', from: From): void
   /** Throws `too_many_request`. */
   countSession(caller: EnvironmentCaller): void
   forget(): void
@@ -64,7 +64,7 @@ type From = Parameters<AddressOf>[0]
  * Requests a minute that nobody has to ask for. Far above what an office full of people does by hand, and what one backend that makes a link
  * for each of its customers; far below what guessing or flooding needs.
  */
-const perMinute = { stranger: 60, start: 600, callback: 600, session: 12_000 }
+const perMinute = { stranger: 60, start: 600, callback: 600, sign_in: 60, session: 12_000 }
 
 const sessionTokenPrefix = 'nango_connect_session_'
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[1-8][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/i
@@ -97,7 +97,7 @@ export function createCallers({ db, keyedHash, findSession, operators, limits, a
   let doubted = Number.NEGATIVE_INFINITY
   let forgotten = Number.NEGATIVE_INFINITY
   /** This machine is not counted: everybody is at this address when a proxy stands here that FAIRLEAD_TRUSTED_PROXIES does not name. */
-  function countAddress(what: 'stranger' | 'start' | 'callback', from: From): void {
+  function countAddress(what: keyof typeof perMinute, from: From): void {
     const address = addressOf(from)
     if (!isLoopback(address)) limits.take(`${what} ${networkOf(address)}`, perMinute[what])
   }

@@ -42,6 +42,7 @@ test('without any variable: loopback, port 3003, the embedded database', () => {
     egressAllow: [],
     egressProxies: [],
     trustedProxies: [],
+    oidc: undefined,
     logLevel: 'info',
     unknownVariables: [],
   })
@@ -59,7 +60,8 @@ test('an empty or blank variable is an unset one', () => {
       'FAIRLEAD_DATABASE_DIRECT_URL',
     ],
     ...['FAIRLEAD_ENCRYPTION_KEY', 'FAIRLEAD_PROVIDERS', 'FAIRLEAD_EGRESS_ALLOW', 'FAIRLEAD_EGRESS_PROXY'],
-    ...['FAIRLEAD_TRUSTED_PROXIES', 'FAIRLEAD_SECRET_KEY_DEV'],
+    ...['FAIRLEAD_TRUSTED_PROXIES', 'FAIRLEAD_SECRET_KEY_DEV', 'FAIRLEAD_OIDC_ISSUER', 'FAIRLEAD_OIDC_CLIENT_ID'],
+    ...['FAIRLEAD_OIDC_CLIENT_SECRET', 'FAIRLEAD_OIDC_NAME', 'FAIRLEAD_OIDC_NEWCOMERS'],
   ]
   for (const blank of ['', '  '])
     assert.deepEqual(readConfig(Object.fromEntries(names.map(name => [name, blank]))), readConfig({}))
@@ -104,6 +106,7 @@ test('what is given is taken, trimmed', () => {
     logLevel: 'debug',
     egressProxies: [],
     trustedProxies: [],
+    oidc: undefined,
     aws: undefined,
     unknownVariables: [],
   })
@@ -124,6 +127,26 @@ test('a key in AWS KMS is named by its ARN and comes with credentials', () => {
     [aws?.accessKeyId, aws?.secretAccessKey.reveal(), aws?.sessionToken],
     ['AKIDEXAMPLE', 'secret', undefined],
   )
+})
+
+test('an identity provider has an issuer, a client and perhaps domains that may come in', () => {
+  const { oidc } = readConfig({
+    FAIRLEAD_OIDC_ISSUER: 'https://acme.okta.com',
+    FAIRLEAD_OIDC_CLIENT_ID: 'fairlead',
+    FAIRLEAD_OIDC_CLIENT_SECRET_FILE: file('oidc', 'secret\n'),
+    FAIRLEAD_OIDC_NEWCOMERS: 'Acme.com=viewer, ops.acme.com=admin',
+  })
+  const { clientSecret, issuer, ...rest } = oidc!
+  assert.equal(clientSecret?.reveal(), 'secret')
+  assert.equal(issuer.href, 'https://acme.okta.com/')
+  assert.deepEqual(rest, {
+    clientId: 'fairlead',
+    name: 'acme.okta.com',
+    newcomers: [
+      { domain: 'acme.com', role: 'viewer' },
+      { domain: 'ops.acme.com', role: 'admin' },
+    ],
+  })
 })
 
 test('the public base follows the port unless it is given', () => {
@@ -210,6 +233,22 @@ const faults: [string, NodeJS.ProcessEnv, RegExp][] = [
     'an egress proxy',
     { FAIRLEAD_EGRESS_PROXY: 'https://u:canary-password@proxy' },
     /^FAIRLEAD_EGRESS_PROXY: entry 1 is not a proxy/,
+  ],
+  ['an issuer without a client', { FAIRLEAD_OIDC_ISSUER: 'https://acme.okta.com' }, /^Signing in with OpenID Connect/],
+  ['a client without an issuer', { FAIRLEAD_OIDC_CLIENT_SECRET: 'canary' }, /^Signing in with OpenID Connect/],
+  [
+    'an issuer that is none',
+    { FAIRLEAD_OIDC_ISSUER: 'acme.okta.com', FAIRLEAD_OIDC_CLIENT_ID: 'a' },
+    /^FAIRLEAD_OIDC_ISSUER must be/,
+  ],
+  [
+    'newcomers who become owners',
+    {
+      FAIRLEAD_OIDC_ISSUER: 'https://acme.okta.com',
+      FAIRLEAD_OIDC_CLIENT_ID: 'a',
+      FAIRLEAD_OIDC_NEWCOMERS: 'acme.com=owner',
+    },
+    /^FAIRLEAD_OIDC_NEWCOMERS: "acme.com=owner"/,
   ],
   ['an unknown level', { LOG_LEVEL: 'loud' }, /^LOG_LEVEL must be one of trace, debug/],
 ]

@@ -10,6 +10,7 @@ import * as contract from '@fairlead/contract'
 import type { ZodType } from 'zod'
 import { codeAt } from '../../src/account/operator/totp.ts'
 import type { Document } from '../../src/docs/openapi.ts'
+import { clientId, startLiar } from '../account/identity-provider.ts'
 import { openSession } from '../connect/support/journey.ts'
 import { sendJson, startProvider } from '../connect/support/provider.ts'
 import { openSite } from '../connection/support/site.ts'
@@ -147,7 +148,15 @@ test('every operation of the document is called, and answers as it says', async 
   // Credentials that are given instead of signed in for
   const provider = await startProvider(t)
   provider.answer = sendJson(200, { access_token: 'given', token_type: 'Bearer', expires_in: 3600 })
-  const other = await startFairlead(t, { providers: kinds(provider.url) })
+  const identities = await startLiar(t)
+  const other = await startFairlead(t, {
+    providers: kinds(provider.url),
+    env: {
+      FAIRLEAD_OIDC_ISSUER: identities.issuer,
+      FAIRLEAD_OIDC_CLIENT_ID: clientId,
+      FAIRLEAD_OIDC_NEWCOMERS: 'acme.com=viewer',
+    },
+  })
   const submitted: [path: string, key: string, body?: unknown][] = [
     ['/api-auth/api-key', 'keyed', { apiKey: 'k' }],
     ['/api-auth/basic', 'plain', { username: 'u', password: 'p' }],
@@ -278,6 +287,13 @@ test('every operation of the document is called, and answers as it says', async 
   const again = { email: 'owner@acme.com', password: `${password} again` }
   await ask('POST /operator/sign-in', undefined, { by: newPerson(server).call, body: again })
   called.add('POST /operator/setup')
+  await newOwner(other, 'boss@acme.com')
+  const newcomer = { by: newPerson(other).call }
+  const leaving = await ask('POST /operator/oidc/begin', undefined, { ...newcomer, body: {} })
+  const there = new URL(leaving.json.location).searchParams
+  identities.nonce = there.get('nonce')!
+  const query = `?code=any&state=${there.get('state')}`
+  await ask('POST /operator/oidc/finish', undefined, { ...newcomer, body: { query } })
 
   const operations = Object.entries(document.paths).flatMap(([path, methods]) =>
     Object.keys(methods).map(method => `${method.toUpperCase()} ${path}`),

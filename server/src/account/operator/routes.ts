@@ -4,12 +4,14 @@
  */
 import {
   acceptLink,
+  beginOidc,
   beginTwoFactor,
   changeOperator,
   changePassword,
   confirm,
   disableTwoFactor,
   enableTwoFactor,
+  finishOidc,
   getStanding,
   inviteOperator,
   listOperators as listRoute,
@@ -22,11 +24,15 @@ import {
   signOut,
 } from '@fairlead/contract'
 import type { Context, MiddlewareHandler } from 'hono'
+import { parse } from 'hono/utils/cookie'
 import { Failure } from '../../errors.ts'
-import { api } from '../../http/api.ts'
+import { api, incomingOf } from '../../http/api.ts'
+import { sameBytes } from '../../lib/id.ts'
 import { Secret } from '../../lib/secret.ts'
 import { isoZulu, minutes } from '../../lib/time.ts'
+import type { Callers } from '../caller.ts'
 import { listEnvironments } from '../store.ts'
+import { flowOf, newFlowCookie, type Oidc } from './oidc.ts'
 import { hashPassword } from './password.ts'
 import { addressOf, askedOf, type Operators, refuseOtherSites } from './session.ts'
 import {
@@ -34,13 +40,16 @@ import {
   beginSession,
   checkPassword,
   confirmOperator,
+  linkLookup,
   newLink,
   operatorActor,
   type SignInDeps,
   setUpFirst,
+  signInWithIdentity,
   signInWithPassword,
 } from './sign-in.ts'
 import {
+  addHandshake,
   confirmedMinutes,
   deleteOperator,
   findById,
@@ -55,6 +64,7 @@ import {
   sealTotp,
   setPassword,
   setRole,
+  takeHandshake,
   turnTotp,
   useStep,
 } from './store.ts'
@@ -65,12 +75,15 @@ interface Deps extends SignInDeps {
   url: string
   /** Where the server listens. */
   host: string
+  /** Undefined: passwords alone. */
+  oidc: Oidc | undefined
+  callers: Pick<Callers, 'countAddress'>
 }
 
 const loopback = new Set(['localhost', '127.0.0.1', '[::1]', '::1', '::ffff:127.0.0.1'])
 
 export function operatorRoutes(deps: Deps) {
-  const { db, audit, operators, url, clock } = deps
+  const { db, audit, operators, url, clock, oidc, callers, keyedHash } = deps
   const app = api()
 
   /** In front of everything here that changes something, signed in or not. */
@@ -104,18 +117,24 @@ export function operatorRoutes(deps: Deps) {
       state: operator ? 'signed_in' : setup ? 'setup' : 'signed_out',
       setup_here: setup && isHere(c, deps),
       operator: operator ? view(operator) : null,
+      identity_provider: oidc?.name ?? null,
       environments: operator ? (await listEnvironments(db)).map(({ name }) => name) : [],
       confirmed_until: confirmedAt ? isoZulu(new Date(confirmedAt.getTime() + minutes(confirmedMinutes))) : null,
     }
   }
 
   /** A new session for this browser; the one it had ends, so that nothing planted before survives the sign-in. */
-  const begin = async (c: Context, operator: Operator, how: Parameters<typeof beginSession>[4]) => {
+  const begin = async (
+    c: Context,
+    operator: Operator,
+    how: Parameters<typeof beginSession>[4],
+    confirmedAt = new Date(clock.wall()),
+  ) => {
     await operators.end(askedOf(c))
     const { lookup, setCookie } = operators.newToken()
-    await beginSession(deps, lookup, operator, addressOf(c), how)
-    c.header('Set-Cookie', setCookie)
-    return standingOf(c, operator, new Date(clock.wall()))
+    await beginSession(deps, lookup, operator, addressOf(c), how, confirmedAt)
+    c.header('Set-Cookie', setCookie, { append: true })
+    return standingOf(c, operator, confirmedAt)
   }
 
   app.openapi(getStanding, async c => {
@@ -161,12 +180,11 @@ export function operatorRoutes(deps: Deps) {
     const from = operators.lookup(operators.tokenOf(askedOf(c)) ?? '')
     const { lookup, setCookie } = operators.newToken()
     await renewSession(db, from, lookup)
-    c.header('Set-Cookie', setCookie)
+    c.header('Set-Cookie', setCookie, { append: true })
     return standingOf(c, operator, new Date(clock.wall()))
   }
 
-  app.openapi(signedIn(confirm), async c => {
-    const operator = await confirmOperator(deps, c.get('session').operator_id, c.req.valid('json'), addressOf(c))
+  const confirmed = async (c: Context, operator: Operator) => {
     await db.transaction(tx =>
       audit(tx, operatorActor(operator, addressOf(c)), {
         environmentId: null,
@@ -174,7 +192,55 @@ export function operatorRoutes(deps: Deps) {
         target: operator.email,
       }),
     )
-    return c.json(await renewed(c, operator), 200)
+    return renewed(c, operator)
+  }
+
+  app.openapi(signedIn(confirm), async c => {
+    const operator = await confirmOperator(deps, c.get('session').operator_id, c.req.valid('json'), addressOf(c))
+    return c.json(await confirmed(c, operator), 200)
+  })
+
+  const secure = url.startsWith('https:')
+  const flowName = `${secure ? '__Host-' : ''}fairlead_oidc`
+  const flowCookie = (value: string, maxAge: number) =>
+    `${flowName}=${value}; Path=/; HttpOnly; SameSite=Strict; Max-Age=${maxAge}${secure ? '; Secure' : ''}`
+
+  app.openapi(beginOidc, async c => {
+    const { link, confirms = false } = c.req.valid('json')
+    if (!oidc) throw new Failure('oidc_off')
+    callers.countAddress('sign_in', incomingOf(c))
+    if (confirms) await operators.signedIn(askedOf(c))
+    const cookie = newFlowCookie()
+    const flow = flowOf(keyedHash, cookie)
+    const location = await oidc.authorizeUrl(flow, confirms)
+    await addHandshake(db, keyedHash(flow.state), { link: link ? linkLookup(keyedHash, link) : null, confirms })
+    c.header('Set-Cookie', flowCookie(cookie, 600))
+    return c.json({ location }, 200)
+  })
+
+  /** The page the provider came back to asks this, from our own origin: the session's cookie comes along, and the address is clean again. */
+  app.openapi(finishOidc, async c => {
+    if (!oidc) throw new Failure('oidc_off')
+    callers.countAddress('sign_in', incomingOf(c))
+    const query = new URLSearchParams(c.req.valid('json').query)
+    const cookie = parse(c.req.header('cookie') ?? '')[flowName]
+    const flow = flowOf(keyedHash, cookie ?? '')
+    const isOurs = cookie !== undefined && sameBytes(Buffer.from(flow.state), Buffer.from(query.get('state') ?? ''))
+    const handshake = isOurs ? await takeHandshake(db, keyedHash(flow.state)) : undefined
+    if (!handshake) throw new Failure('oidc_ended')
+    c.header('Set-Cookie', flowCookie('', 0))
+    const { link, confirms } = handshake
+    const session = confirms ? await operators.signedIn(askedOf(c)) : undefined
+    const identity = await oidc.identityOf(flow, query, confirms)
+    if (session) {
+      const operator = await known(session.operator_id)
+      if (operator.oidc_subject !== identity.subject)
+        throw new Failure('oidc_stranger', { message: 'This is another identity than the one you are signed in with.' })
+      return c.json({ ...(await confirmed(c, operator)), confirms }, 200)
+    }
+    const operator = await signInWithIdentity(deps, identity, link, oidc.newcomers, addressOf(c))
+    const standing = await begin(c, operator, 'oidc', identity.authenticatedAt ?? new Date(0))
+    return c.json({ ...standing, confirms }, 200)
   })
 
   app.openapi(signedIn(changePassword), async c => {
@@ -311,6 +377,7 @@ const view = (operator: Operator): OperatorView => ({
   name: operator.name,
   role: operator.role,
   has_password: operator.password_hash !== null,
+  has_identity: operator.oidc_subject !== null,
   two_factor: operator.totp_on,
   signed_in_at: operator.signed_in_at && isoZulu(operator.signed_in_at),
 })

@@ -6,6 +6,7 @@ import { randomToken } from '../../lib/id.ts'
 import { Secret } from '../../lib/secret.ts'
 import type { Clock, Db, Vault } from '../../seams.ts'
 import type { KeyedHash } from '../pepper.ts'
+import type { Identity, Oidc } from './oidc.ts'
 import { hashPassword, passwordMatches } from './password.ts'
 import {
   addLink,
@@ -17,14 +18,15 @@ import {
   dropSetupLinks,
   findByEmail,
   findById,
+  findBySubject,
   hasOperators,
   lockOperators,
   type Operator,
   openTotp,
   removeSessionsOf,
-  setPassword,
+  setWayIn,
+  takeInvitation,
   takeLink,
-  turnTotp,
   useStep,
 } from './store.ts'
 import { stepOf } from './totp.ts'
@@ -46,7 +48,7 @@ export const operatorActor = (operator: { id: number; name: string }, address: s
 
 const nobody = (email: string, address: string): Actor => ({ kind: 'operator', id: '', name: email, address })
 
-const linkLookup = (keyedHash: KeyedHash, link: string) => keyedHash(`operator link ${link}`)
+export const linkLookup = (keyedHash: KeyedHash, link: string) => keyedHash(`operator link ${link}`)
 
 /** A link for the first operator; undefined when there is one. Every server that starts meanwhile makes its own, and all of them work. */
 export async function newSetupLink({
@@ -150,44 +152,103 @@ export async function checkPassword(
   return operator
 }
 
-/** An invitation makes an operator; a link for an operator replaces the password, turns two-factor off and ends every session. */
 export async function acceptOperatorLink(
-  { db, keyedHash, audit }: SignInDeps,
+  deps: SignInDeps,
   given: { link: string; name: string | undefined; password: string },
   address: string,
 ): Promise<Operator> {
   const passwordHash = await hashPassword(given.password)
-  return db.transaction(async tx => {
-    const link = await takeLink(tx, linkLookup(keyedHash, given.link))
-    if (!link || (link.operator_id === null && link.email === null)) throw new Failure('link_invalid')
-    if (link.operator_id !== null) {
-      const operator = await findById(tx, link.operator_id)
-      if (!operator) throw new Failure('link_invalid')
-      await setPassword(tx, operator.id, passwordHash)
-      await turnTotp(tx, operator.id, false)
-      await removeSessionsOf(tx, operator.id)
-      await audit(tx, operatorActor(operator, address), {
-        environmentId: null,
-        action: 'operator.password_reset',
-        target: operator.email,
-      })
-      return { ...operator, totp_on: false }
-    }
-    const operator = await addOperator(tx, {
-      email: link.email!,
-      name: given.name ?? link.email!,
-      role: link.role!,
-      passwordHash,
-    })
-    if (!operator) throw new Failure('link_invalid')
-    await audit(tx, operatorActor(operator, address), {
-      environmentId: null,
-      action: 'operator.joined',
-      target: operator.email,
-      detail: { role: operator.role },
-    })
-    return operator
+  const lookup = linkLookup(deps.keyedHash, given.link)
+  return deps.db.transaction(tx => takeUpLink(deps, tx, lookup, { name: given.name, passwordHash }, address))
+}
+
+/** An invitation makes an operator; a link for an operator replaces the way in they had, turns two-factor off and ends every session. */
+async function takeUpLink(
+  { audit }: SignInDeps,
+  tx: Db,
+  lookup: Buffer,
+  { name, ...way }: { name: string | undefined } & ({ passwordHash: string } | { subject: string }),
+  address: string,
+): Promise<Operator> {
+  const link = await takeLink(tx, lookup)
+  if (!link || (link.operator_id === null && link.email === null)) throw new Failure('link_invalid')
+  if (link.operator_id === null)
+    return join(audit, tx, { email: link.email!, name: name ?? link.email!, role: link.role!, ...way }, address)
+  const operator = await findById(tx, link.operator_id)
+  if (!operator) throw new Failure('link_invalid')
+  await setWayIn(tx, operator.id, way)
+  await removeSessionsOf(tx, operator.id)
+  await audit(tx, operatorActor(operator, address), {
+    environmentId: null,
+    action: 'subject' in way ? 'operator.identity_linked' : 'operator.password_reset',
+    target: operator.email,
   })
+  return (await findById(tx, operator.id))!
+}
+
+async function join(
+  audit: Audit,
+  tx: Db,
+  added: Parameters<typeof addOperator>[1],
+  address: string,
+): Promise<Operator> {
+  const operator = await addOperator(tx, added)
+  if (!operator) throw new Failure('link_invalid')
+  await audit(tx, operatorActor(operator, address), {
+    environmentId: null,
+    action: 'operator.joined',
+    target: operator.email,
+    detail: { role: operator.role },
+  })
+  return operator
+}
+
+/**
+ * The operator an identity belongs to. One that nobody knows comes in by a link an owner made, by an invitation to an address the provider
+ * vouches for, or where whoever runs this server opened the door to a whole domain. An address alone opens no operator that is there
+ * already: it may have changed hands (security checklist LK14).
+ */
+export async function signInWithIdentity(
+  deps: SignInDeps,
+  identity: Identity,
+  link: Buffer | null,
+  newcomers: Oidc['newcomers'],
+  address: string,
+): Promise<Operator> {
+  const { db, audit } = deps
+  const { subject, email, name } = identity
+  const unknown = () =>
+    new Failure('oidc_stranger', {
+      message: `Nobody here signs in as ${email ?? 'this identity'}. Ask an owner for an invitation.`,
+    })
+  try {
+    return await db.transaction(async tx => {
+      await lockOperators(tx)
+      const known = await findBySubject(tx, subject)
+      if (known && link)
+        throw new Failure('operator_exists', { message: `${known.email} signs in with this identity.` })
+      if (known) return known
+      if (link) return takeUpLink(deps, tx, link, { name, subject }, address)
+      if (email === undefined || !(await hasOperators(tx))) throw unknown()
+      if (!identity.isEmailVerified) throw new Failure('oidc_email_unverified')
+      if (await findByEmail(tx, email)) throw new Failure('oidc_not_linked')
+      const domain = email.slice(email.lastIndexOf('@') + 1)
+      const role = (await takeInvitation(tx, email)) ?? newcomers.find(one => one.domain === domain)?.role
+      if (!role) throw unknown()
+      return join(audit, tx, { email, name: name ?? email, role, subject }, address)
+    })
+  } catch (error) {
+    if (error instanceof Failure)
+      await db.transaction(tx =>
+        audit(tx, nobody(email ?? subject, address), {
+          environmentId: null,
+          action: 'sign_in.failed',
+          target: email ?? subject,
+          detail: { how: 'oidc', code: error.code },
+        }),
+      )
+    throw error
+  }
 }
 
 /** For the page /app/link; the newest one works. */
@@ -218,10 +279,11 @@ export const beginSession = (
   lookup: Buffer,
   operator: Operator,
   address: string,
-  how: 'password' | 'link' | 'setup',
+  how: 'password' | 'link' | 'setup' | 'oidc',
+  confirmedAt: Date,
 ): Promise<void> =>
   db.transaction(async tx => {
-    await addSession(tx, lookup, operator.id)
+    await addSession(tx, lookup, operator.id, confirmedAt)
     await audit(tx, operatorActor(operator, address), {
       environmentId: null,
       action: 'sign_in.succeeded',

@@ -52,10 +52,17 @@ export const lockOperators = (tx: Db): Promise<object[]> =>
 /** Undefined when the address is taken. */
 export async function addOperator(
   tx: Db,
-  { email, name, role, passwordHash }: { email: string; name: string; role: Role; passwordHash: string | null },
+  {
+    email,
+    name,
+    role,
+    passwordHash = null,
+    subject = null,
+  }: { email: string; name: string; role: Role; passwordHash?: string | null; subject?: string | null },
 ): Promise<Operator | undefined> {
   const [row] = await tx.query<Operator>(sql`
-    insert into operator (email, name, role, password_hash) values (${email}, ${name}, ${role}, ${passwordHash})
+    insert into operator (email, name, role, password_hash, oidc_subject)
+    values (${email}, ${name}, ${role}, ${passwordHash}, ${subject})
     on conflict (email) do nothing
     returning id, email, name, role, password_hash, totp_on, totp_step, oidc_subject, signed_in_at`)
   return row
@@ -67,8 +74,15 @@ export const setRole = (tx: Db, id: number, role: Role): Promise<object[]> =>
 export const setPassword = (tx: Db, id: number, hash: string): Promise<object[]> =>
   tx.query(sql`update operator set password_hash = ${hash} where id = ${id}`)
 
-export const setSubject = (tx: Db, id: number, subject: string): Promise<object[]> =>
-  tx.query(sql`update operator set oidc_subject = ${subject} where id = ${id}`)
+/** The one way in from now on. The other way, and a code with it, goes. */
+export const setWayIn = (
+  tx: Db,
+  id: number,
+  { passwordHash = null, subject = null }: { passwordHash?: string | null; subject?: string | null },
+): Promise<object[]> =>
+  tx.query(sql`
+    update operator set password_hash = ${passwordHash}, oidc_subject = ${subject}, totp_on = false, totp_sealed = null
+    where id = ${id}`)
 
 export const deleteOperator = (tx: Db, id: number): Promise<object[]> =>
   tx.query(sql`delete from operator where id = ${id}`)
@@ -138,11 +152,12 @@ export interface Session {
   seen_recently: boolean
 }
 
-export const addSession = (tx: Db, lookup: Buffer, operatorId: number): Promise<object[]> =>
+/** `confirmedAt`: when its owner last showed who they are. */
+export const addSession = (tx: Db, lookup: Buffer, operatorId: number, confirmedAt: Date): Promise<object[]> =>
   tx.query(sql`
     with signed_in as (update operator set signed_in_at = clock_timestamp() where id = ${operatorId})
-    insert into operator_session (lookup, operator_id, ends_at)
-    values (${lookup}, ${operatorId}, clock_timestamp() + ${absoluteDays} * interval '1 day')`)
+    insert into operator_session (lookup, operator_id, confirmed_at, ends_at)
+    values (${lookup}, ${operatorId}, least(${confirmedAt}, clock_timestamp()), clock_timestamp() + ${absoluteDays} * interval '1 day')`)
 
 /** With the environment of this name, if there is one. */
 export async function findSession(db: Db, lookup: Buffer, environment: string | null): Promise<Session | undefined> {
@@ -206,6 +221,13 @@ export async function takeLink(tx: Db, lookup: Buffer): Promise<Link | undefined
   return row
 }
 
+/** The invitation of an address, without its link: whoever asks has shown that the address is theirs. Once. */
+export async function takeInvitation(tx: Db, email: string): Promise<Role | undefined> {
+  const [row] = await tx.query<{ role: Role }>(sql`
+    delete from operator_link where email = ${email} and ends_at > clock_timestamp() returning role`)
+  return row?.role
+}
+
 /** Of an address or an operator, earlier ones: the newest link is the one that works. And whatever has ended. */
 export const dropLinks = (tx: Db, email: string | null, operatorId: number | null): Promise<object[]> =>
   tx.query(sql`
@@ -214,6 +236,28 @@ export const dropLinks = (tx: Db, email: string | null, operatorId: number | nul
 /** Those that make the first operator have neither. */
 export const dropSetupLinks = (tx: Db): Promise<object[]> =>
   tx.query(sql`delete from operator_link where email is null and operator_id is null`)
+
+// sign-ins at the identity provider
+
+export interface Handshake {
+  /** Of the link that was brought along. */
+  link: Buffer | null
+  confirms: boolean
+}
+
+const handshakeMinutes = 10
+
+export const addHandshake = (db: Db, lookup: Buffer, { link, confirms }: Handshake): Promise<object[]> =>
+  db.query(sql`
+    insert into operator_handshake (lookup, link, confirms, ends_at)
+    values (${lookup}, ${link}, ${confirms}, clock_timestamp() + ${handshakeMinutes} * interval '1 minute')`)
+
+/** Once. */
+export async function takeHandshake(db: Db, lookup: Buffer): Promise<Handshake | undefined> {
+  const [row] = await db.query<Handshake>(sql`
+    delete from operator_handshake where lookup = ${lookup} and ends_at > clock_timestamp() returning link, confirms`)
+  return row
+}
 
 // failures
 
@@ -246,6 +290,7 @@ export const clearFailures = (db: Db, email: string, address: string): Promise<o
 
 export const pruneOperators = (db: Db): Promise<object[]> =>
   db.query(sql`
-    with failures as (delete from sign_in_failure where at < clock_timestamp() - interval '1 hour')
+    with failures as (delete from sign_in_failure where at < clock_timestamp() - interval '1 hour'),
+      handshakes as (delete from operator_handshake where ends_at < clock_timestamp())
     delete from operator_session where ends_at < clock_timestamp()
       or seen_at < clock_timestamp() - ${idleHours} * interval '1 hour'`)

@@ -124,6 +124,16 @@ create table operator_link (
   ends_at timestamptz not null
 );
 
+-- Sign-ins under way at the identity provider. What has to stay secret of one is made from its browser's cookie (account/operator/oidc.ts).
+create table operator_handshake (
+  lookup bytea primary key check (length(lookup) = 32),
+  -- of the link somebody brought along
+  link bytea,
+  -- whether it shows again who is there, rather than who comes
+  confirms boolean not null,
+  ends_at timestamptz not null
+);
+
 -- Sign-ins that failed, in the database so that several servers count together. Kept for an hour.
 create table sign_in_failure (
   at timestamptz not null default clock_timestamp(),
