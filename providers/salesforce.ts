@@ -9,11 +9,13 @@ import {
   organizationQuery,
   readOrganization,
   readVersions,
+  sameId,
 } from '../salesforce/account.ts'
 import { appFaults, appProject, rangesIn } from '../salesforce/app-project.ts'
 import { examine } from '../salesforce/doctor.ts'
 import { explain } from '../salesforce/errors.ts'
 import { loginOf, readHost } from '../salesforce/hosts.ts'
+import { acknowledgement, readOutbound } from '../salesforce/outbound.ts'
 import { zip } from '../salesforce/zip.ts'
 import type { Elsewhere, Facts, Hooks } from '../server/src/provider/hooks.ts'
 import type { Provider } from '../server/src/provider/schema.ts'
@@ -123,6 +125,22 @@ export const salesforceHooks = (login: Login): Hooks => ({
   explain({ where, error, description, config, redirectUri, exits }) {
     const org = addressOf(config)
     return explain({ where, error, description }, { login: login ?? loginAt(org), org, callback: redirectUri, exits })
+  },
+
+  async readWebhook({ config, body }) {
+    const read = await readOutbound(body)
+    if (!read.ok) return { kind: 'unreadable', fault: read.fault }
+    const { organizationId, actionId, notifications } = read.message
+    const org = text(config.organization_id)
+    if (!org || !sameId(org, organizationId)) return { kind: 'stranger' }
+    return {
+      kind: 'read',
+      messages: notifications.map(({ id, record }) => ({
+        id: id.slice(0, 15),
+        payload: { organization_id: organizationId, action_id: actionId, notification_id: id, record },
+      })),
+      answer: acknowledgement,
+    }
   },
 })
 

@@ -49,6 +49,19 @@ function fails(ran: Ran, code: number, err: RegExp): void {
   assert.doesNotMatch(ran.err, /^\s+at /m, 'no stack')
 }
 
+test('connections: an address for webhooks is alone on its line, and works', async t => {
+  const [site, cli] = await open(t)
+  const id = await site.connect('ada')
+  const made = await cli(`connections webhook-address ${id}`)
+  assert.equal(made.code, 0, made.err)
+  assert.match(made.out, /^http:\/\/127\.0\.0\.1:\d+\/webhook\/[A-Za-z0-9_-]{43}\n$/)
+  assert.match(made.err, /not shown again/)
+  await site.servers[0].call('PATCH', '/environment/settings', { webhook_url: 'http://127.0.0.1:9/' })
+  const sent = { org: 'acme--uat', url: made.out.trim(), object: 'Account' }
+  assert.equal((await site.simulator.control.sendOutboundMessage(sent)).acknowledged, true)
+  fails(await cli('connections webhook-address nobody'), 1, /There is no connection "nobody"/)
+})
+
 test('connections: listed, shown, renewed, paused, resumed', async t => {
   const [site, cli] = await open(t)
   assert.equal(done(await cli('connections list')).out, 'No connection matches.\n')

@@ -27,6 +27,7 @@ export const scopes = [
   'environment:webhook_signing_key:rotate',
   'environment:webhooks:read',
   'environment:webhooks:write',
+  'environment:webhook_addresses:write',
   'environment:activity:read',
   'environment:audit:read',
   'environment:encryption:read',

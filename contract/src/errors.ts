@@ -80,6 +80,13 @@ export const errors = {
   resource_capped: [400, 'There are as many of these as there may be.'],
   not_implemented: [501, 'This server does not have this part of the API.'],
 
+  webhooks_not_read: [400, 'This server reads no webhooks of this provider.'],
+  webhook_address_unknown: [404, 'There is no such address. It was replaced, or its connection is gone.'],
+  webhook_unreadable: [400, 'This is no webhook of the provider this address is for.'],
+  webhook_of_another_account: [
+    403,
+    'This webhook is of another account than the connection this address belongs to. Nothing was kept of it.',
+  ],
   webhook_url_refused: [400, 'The egress policy of this server does not allow this webhook URL.'],
   webhook_url_missing: [400, 'This environment has no webhook URL. Set one with PATCH /environment/settings.'],
 

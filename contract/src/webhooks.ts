@@ -7,8 +7,8 @@ import type { WebhookSwitch } from './settings.ts'
 interface EventRow {
   /** The family it is switched with; null: always told. */
   family: WebhookSwitch | null
-  /** `type` of its body. Those of the wire contract share `auth`; what is ours alone is called by its own name. */
-  type: 'auth' | 'own'
+  /** `type` of its body. Those of the wire contract are `auth` and `forward`; what is ours alone is called by its own name. */
+  type: 'auth' | 'forward' | 'own'
   means: string
 }
 
@@ -36,6 +36,11 @@ export const webhookEvents = {
   'connection.paused': row('on_connection_lifecycle', 'own', 'Somebody paused it.'),
   'connection.resumed': row('on_connection_lifecycle', 'own', 'Somebody resumed it.'),
   'connection.deleted': row('on_connection_lifecycle', 'own', 'It was deleted or killed, or its integration was.'),
+  'webhook.forwarded': row(
+    null,
+    'forward',
+    'A provider sent something to an address of the connection; `forward_webhooks` of its integration switches it off.',
+  ),
   'webhook.test': row(null, 'own', 'Sent by POST /webhooks/test.'),
 } as const satisfies Record<string, EventRow>
 export type WebhookEventName = keyof typeof webhookEvents
@@ -65,6 +70,16 @@ export const authWebhook = z.strictObject({
   error: z.strictObject({ type: z.string(), description: z.string() }).optional(),
 })
 export type AuthWebhook = z.infer<typeof authWebhook>
+
+/** What a provider sent, in the wire contract's wrapping. */
+export const forwardWebhook = z.strictObject({
+  from: z.string().openapi({ description: 'The provider.' }),
+  type: z.literal('forward'),
+  providerConfigKey: z.string(),
+  connectionId: z.string(),
+  payload: z.looseObject({}).nullable(),
+})
+export type ForwardWebhook = z.infer<typeof forwardWebhook>
 
 /** What is ours alone. */
 export const ownWebhook = z.strictObject({
@@ -123,7 +138,13 @@ export const delivery = z
 export type Delivery = z.infer<typeof delivery>
 
 const deliveryDetail = delivery
-  .extend({ body: z.string().openapi({ description: 'What is sent, byte for byte.' }), history: z.array(attempt) })
+  .extend({
+    body: z.string().openapi({
+      description:
+        'What is sent, byte for byte. For callers without `environment:connections:read_credentials` the payload of a provider’s webhook is null: it is customers’ data.',
+    }),
+    history: z.array(attempt),
+  })
   .openapi('WebhookDeliveryDetail')
 
 const reading = anyKeyWith('environment:webhooks:read')

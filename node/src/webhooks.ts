@@ -1,7 +1,7 @@
 /** Standard Webhooks (https://www.standardwebhooks.com): HMAC-SHA-256 of `id.timestamp.body`, one signature per key that still signs. */
-import type { AuthWebhook, OwnWebhook } from '@fairlead/contract'
+import type { AuthWebhook, ForwardWebhook, OwnWebhook } from '@fairlead/contract'
 
-export type WebhookEvent = AuthWebhook | OwnWebhook
+export type WebhookEvent = AuthWebhook | ForwardWebhook | OwnWebhook
 
 /** Those of fetch, or Node's. */
 export type ReceivedHeaders = Headers | Record<string, string | string[] | undefined>

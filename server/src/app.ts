@@ -102,8 +102,10 @@ import { createRotation, type SealedColumn } from './vault/rotate.ts'
 import { createKeyStore, hasDataKeys } from './vault/store.ts'
 import { createVault } from './vault/vault.ts'
 import { createDeliveries, type Deliveries } from './webhook/deliver.ts'
+import { receivingRoutes } from './webhook/inbound/receive.ts'
+import { webhookAddressRoutes } from './webhook/inbound/routes.ts'
 import { webhookRoutes } from './webhook/routes.ts'
-import { pruneDeliveries, readBacklog } from './webhook/store.ts'
+import { openPayload, pruneDeliveries, readBacklog, sealedPayloads } from './webhook/store.ts'
 
 export interface App {
   /** Where it is reached, e.g. http://localhost:3003. */
@@ -268,6 +270,8 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     const routes = api()
     routes.onError(onError(log))
     routes.notFound(onNotFound)
+    // Before what holds for callers who speak JSON: providers send what they like.
+    routes.route('/', receivingRoutes({ ...shared, deliveries }))
     routes.use(openToPages, jsonOnly, limitBody, (c, next) => {
       c.set('addressOf', addressOf)
       return next()
@@ -303,11 +307,18 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     routes.route('/', editRoutes(shared))
     routes.route('/', connectionRoutes(shared))
     routes.route('/', importRoutes(shared))
-    routes.route('/', endUserRoutes(shared))
+    routes.route(
+      '/',
+      endUserRoutes({
+        ...shared,
+        openPayload: (environment, event, sealed) => openPayload(vault, environment, event, sealed),
+      }),
+    )
     const limits = createLimits(clock)
     routes.route('/', doctorRoutes({ ...shared, exits, usageOf: limits.usageOf }))
     routes.route('/', connectRoutes(shared))
     routes.route('/', activityRoutes(shared))
+    routes.route('/', webhookAddressRoutes(shared))
     routes.route('/', webhookRoutes({ ...shared, deliveries }))
     routes.route('/', dashboardRoutes())
     const document = () => openApi(routes, config.url, version)
@@ -376,6 +387,7 @@ export const sealedColumns = (db: Db): SealedColumn[] => [
   sealedTokens(db),
   sealedJobs(db),
   sealedSigningKeys(db),
+  sealedPayloads(db),
 ]
 
 /** The queue's tables, in a database no server has open. */

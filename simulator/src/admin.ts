@@ -15,6 +15,7 @@ import {
 } from './faults.ts'
 import type { Call, Reply } from './http.ts'
 import { newClientSecret } from './ids.ts'
+import { type OutboundInput, sendOutboundMessage } from './outbound.ts'
 import {
   endGrant,
   givesRefreshToken,
@@ -253,6 +254,9 @@ export function makeControl(world: World, faults: Faults, rebuild: () => void, a
       return { id: found.id }
     },
 
+    /** What a flow with an Outbound Message does when it runs; once, where Salesforce would try again for a day. */
+    sendOutboundMessage: (input: OutboundInput) => sendOutboundMessage(world, org(input.org), input),
+
     // Faults
 
     delay: (input: DelayInput) => addDelay(faults, input),
@@ -305,7 +309,7 @@ const settable = (was: unknown, is: unknown) =>
 const READING = ['state', 'counters', 'requests']
 
 /** HTTP face of the commands. `remote` is the peer's address. */
-export function admin(control: Control, call: Call, remote: string | undefined): Reply {
+export async function admin(control: Control, call: Call, remote: string | undefined): Promise<Reply> {
   const refuse = (status: number, error: string): Reply => ({ status, json: { error } })
   if (!/^(127\.|::1$|::ffff:127\.)/.test(remote ?? '')) return refuse(403, 'the admin API answers loopback only')
   // A page in a browser must not drive the simulator: neither cross-origin nor through a rebound host name.
@@ -329,7 +333,7 @@ export function admin(control: Control, call: Call, remote: string | undefined):
   try {
     // The commands check what they use; a caller in another language gets BadInput rather than a type error.
     const run = control[name as keyof Control] as (input: unknown) => unknown
-    return { status: 200, json: run(input) }
+    return { status: 200, json: await run(input) }
   } catch (error) {
     if (error instanceof BadInput) return refuse(400, error.message)
     if (error instanceof TypeError) return refuse(400, `not a valid ${name}: ${error.message}`)

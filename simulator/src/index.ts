@@ -24,6 +24,7 @@ import { BadInput, count, emptyWorld, findOrg, orgOf } from './world.ts'
 export type { Control, State, TokenFilter } from './admin.ts'
 export type { DelayInput, DropInput, Endpoint, FailInput, RefuseInput } from './faults.ts'
 export type { Form } from './hosts.ts'
+export type { Outbound, OutboundInput } from './outbound.ts'
 export { PASSWORD } from './seeds.ts'
 export type { App, AppInput, Counters, Org, OrgInput, RequestEntry, Settings, User, UserInput } from './world.ts'
 export { BadInput } from './world.ts'
@@ -181,7 +182,7 @@ async function answer(
     remote: request.socket.remoteAddress ?? '',
   }
   if (rawPath.startsWith('/__admin/')) {
-    return send(admin(control, { ...call, path: rawPath }, request.socket.remoteAddress))
+    return send(await admin(control, { ...call, path: rawPath }, request.socket.remoteAddress))
   }
 
   const room = roomFor(call)

@@ -187,6 +187,23 @@ export const connections: Command[] = [
     },
   },
   {
+    words: 'connections webhook-address',
+    usage: '<id> [--integration K]',
+    summary: 'Makes the address its provider sends webhooks to, shown once; the previous one works on for a day',
+    options: ['integration'],
+    args: { min: 1, max: 1 },
+    async run(context) {
+      const { provider_config_key, ...one } = await resolve(context)
+      const made = await context.client.post<{ url: string; previous_until: string | null }>(
+        `${pathOf(one)}/webhook-addresses`,
+        undefined,
+        { provider_config_key },
+      )
+      context.screen.say('Give it to the provider and to nobody else: who knows it can send. It is not shown again.')
+      return { json: made, text: made.url }
+    },
+  },
+  {
     words: 'connections delete',
     usage: '<id> [--integration K] [--yes]',
     summary: 'Deletes it; the last one on a grant has its tokens revoked at the provider',

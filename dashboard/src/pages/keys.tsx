@@ -33,7 +33,7 @@ const matrix: [room: string, scopes: Record<string, string>][] = [
   ['Connect sessions', { Change: 'connect_sessions:write' }],
   ['Proxy', { Change: 'proxy' }],
   ['Activity', { See: 'activity:read' }],
-  ['Webhooks', { See: 'webhooks:read', Change: 'webhooks:write' }],
+  ['Webhooks', { See: 'webhooks:read', Change: 'webhooks:write,webhook_addresses:write' }],
   ['Settings', { See: 'settings:read', Change: 'settings:update' }],
   ['API keys', { See: 'api_keys:read', Change: 'api_keys:write' }],
 ]

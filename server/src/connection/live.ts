@@ -4,6 +4,7 @@
  * credential, cached, so that a call in the steady state costs no SQL.
  */
 
+import type { Entry } from '../audit/audit.ts'
 import { clientOf } from '../credential/exchange.ts'
 import { accountOf } from '../credential/facts.ts'
 import type { Holder } from '../credential/refresh-deps.ts'
@@ -151,6 +152,14 @@ export function createConnections(deps: Deps): Connections {
 export function requireConfirmed({ connection }: Live): void {
   if (connection.confirmBy) throw new Failure('connection_unconfirmed')
 }
+
+/** What is done to a connection, for the audit trail. */
+export const entryOf = (action: string, { connection, integration }: Live): Entry => ({
+  environmentId: connection.environmentId,
+  action,
+  target: connection.connectionId,
+  detail: { integration: integration.key },
+})
 
 const renewedName = (credentialId: string): string => `renewed ${credentialId}`
 const environmentName = (id: number): string => `environment ${id}`

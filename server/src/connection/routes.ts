@@ -39,7 +39,7 @@ import type { ConnectionConfig } from '../provider/endpoint.ts'
 import type { Explain } from '../provider/explain.ts'
 import type { Provider } from '../provider/schema.ts'
 import type { Db } from '../seams.ts'
-import { type Connections, type Live, requireConfirmed } from './live.ts'
+import { type Connections, entryOf, type Live, requireConfirmed } from './live.ts'
 import {
   blockMatching,
   type Connection,
@@ -283,13 +283,6 @@ export function connectionRoutes(deps: Deps) {
 
   return app
 }
-
-const entryOf = (action: string, { connection, integration }: Live) => ({
-  environmentId: connection.environmentId,
-  action,
-  target: connection.connectionId,
-  detail: { integration: integration.key },
-})
 
 /** The last grant but one that the provider keeps is the moment to act: with the last one gone, each sign-in ends another connection. */
 export function warningsOf({ provider, grants }: Pick<Live, 'provider' | 'grants'>): ConnectionWarning[] {

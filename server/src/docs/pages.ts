@@ -40,7 +40,7 @@ const eventTable = [
   '| event | `type` | switched by | |',
   '|---|---|---|---|',
   ...Object.entries(webhookEvents).map(([name, { type, family, means }]) => {
-    return `| \`${name}\` | \`${type === 'auth' ? 'auth' : name}\` | ${family ? `\`${family}\`` : ''} | ${means} |`
+    return `| \`${name}\` | \`${type === 'own' ? name : type}\` | ${family ? `\`${family}\`` : ''} | ${means} |`
   }),
 ].join('\n')
 

@@ -6,7 +6,7 @@
  * after a crash it finds what is left.
  */
 import { type Erasure, erasePerson, exportPerson, type PersonTarget } from '@fairlead/contract'
-import { actorOf, environmentCaller } from '../account/caller.ts'
+import { actorOf, type EnvironmentCaller, environmentCaller, hasScope } from '../account/caller.ts'
 import type { KeyedHash } from '../account/pepper.ts'
 import type { Audit } from '../audit/audit.ts'
 import type { Connections } from '../connection/live.ts'
@@ -27,6 +27,7 @@ import {
   exportEvents,
   exportReceipts,
   exportSessions,
+  type Rows,
   type Subject,
 } from './store.ts'
 
@@ -35,6 +36,8 @@ interface Deps extends RetireDeps {
   keyedHash: KeyedHash
   connections: Pick<Connections, 'forgetEnvironment'>
   revocations: Pick<Revocations, 'kick'>
+  /** What a provider's webhook said. The outbox stands beside this room. */
+  openPayload(environmentId: number, eventId: string, sealed: Buffer): Promise<object>
   guard: Guard
   audit: Audit
 }
@@ -51,6 +54,16 @@ export function endUserRoutes(deps: Deps) {
   const { db, keyedHash, connections, revocations, guard, audit } = deps
   const app = api()
 
+  const eventsOf = async (subject: Subject, caller: EnvironmentCaller): Promise<Rows> => {
+    const reveals = hasScope(caller, 'environment:connections:read_credentials')
+    return Promise.all(
+      (await exportEvents(db, subject)).map(async ({ payload_sealed: sealed, ...event }) => ({
+        ...event,
+        ...(sealed && reveals && { payload: await deps.openPayload(subject.environmentId, event.id, sealed) }),
+      })),
+    )
+  }
+
   /** Not the whole hash: enough to tell people apart, too little to try names against without the pepper's owner. */
   const pseudonymOf = (subject: Subject): string =>
     `erased-${keyedHash(`erased ${JSON.stringify(subject)}`)
@@ -58,7 +71,8 @@ export function endUserRoutes(deps: Deps) {
       .slice(0, 24)}`
 
   app.openapi(guard(exportPerson), async c => {
-    const { environment } = environmentCaller(c.get('caller'))
+    const caller = environmentCaller(c.get('caller'))
+    const { environment } = caller
     const target = c.req.valid('json')
     const subject = subjectOf(environment.id, target)
     const named = await connectionsOf(db, subject)
@@ -70,7 +84,7 @@ export function endUserRoutes(deps: Deps) {
       connect_sessions: await exportSessions(db, subject),
       activity: activity.slice(0, mostCalls),
       activity_is_complete: activity.length <= mostCalls,
-      webhook_events: await exportEvents(db, subject),
+      webhook_events: await eventsOf(subject, caller),
       revocations: await exportReceipts(db, environment.id, named),
       audit: await auditOf(db, subject, named),
     }

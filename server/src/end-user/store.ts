@@ -52,9 +52,14 @@ export const exportActivity = (db: Db, environmentId: number, named: Named[], li
       and (provider_config_key, connection_id) in (select * from unnest(${keysOf(named)}::text[], ${idsOf(named)}::text[]))
     order by at desc limit ${limit}`)
 
-export const exportEvents = (db: Db, subject: Subject): Promise<Rows> =>
-  db.query(sql`
-    select id, name, connection_id, provider_config_key, about, created_at from webhook_event
+interface EventRow extends Record<string, unknown> {
+  id: string
+  payload_sealed: Buffer | null
+}
+
+export const exportEvents = (db: Db, subject: Subject): Promise<EventRow[]> =>
+  db.query<EventRow>(sql`
+    select id, name, connection_id, provider_config_key, about, payload_sealed, created_at from webhook_event
     where environment_id = ${subject.environmentId}
       and (about -> 'end_user' ->> 'id' = ${subject.endUserId} or about -> 'organization' ->> 'id' = ${subject.organizationId})
     order by sequence`)
@@ -114,11 +119,12 @@ export const eraseTraces = (
         and (about -> 'end_user' ->> 'id' = ${endUserId} or about -> 'organization' ->> 'id' = ${organizationId}
           or (provider_config_key, connection_id) in (select * from unnest(${keys}::text[], ${ids}::text[])))`)
     const sequences = events.map(({ sequence }) => sequence)
-    // Attempts, which hold what receivers answered, go with their delivery.
+    // Attempts, which hold what receivers answered, go with their delivery; so does what a provider sent and is not delivered yet.
     deleted.webhook_delivery = await count(
-      tx.query(
-        sql`delete from webhook_delivery where event = any (${sequences}::bigint[]) and state <> 'pending' returning 1`,
-      ),
+      tx.query(sql`
+        delete from webhook_delivery d using webhook_event v
+        where v.sequence = d.event and d.event = any (${sequences}::bigint[])
+          and (d.state <> 'pending' or v.payload_sealed is not null) returning 1`),
     )
     deleted.webhook_event = await count(
       tx.query(sql`

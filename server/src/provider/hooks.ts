@@ -30,7 +30,29 @@ export interface Hooks {
 
   /** Worst first is the caller's business. */
   examine?(patient: Patient): Promise<Finding[]>
+
+  /** What came to the address of one connection (webhook/inbound/). Whoever knows the address may have sent it. */
+  readWebhook?(webhook: IncomingWebhook): Promise<WebhookRead>
 }
+
+export interface IncomingWebhook {
+  /** Of the account it has to come from. */
+  config: Facts
+  body: string
+}
+
+export type WebhookRead =
+  | {
+      kind: 'read'
+      /** An id stays the same when the provider sends its message again. */
+      messages: { id: string; payload: Record<string, unknown> }[]
+      /** What tells the provider that it was taken, sent once it is stored. */
+      answer: { type: string; body: string }
+    }
+  /** A sentence about its form, without anything of what was sent. */
+  | { kind: 'unreadable'; fault: string }
+  /** Of another account than the connection's. */
+  | { kind: 'stranger' }
 
 export interface AppProjectWanted {
   name: string

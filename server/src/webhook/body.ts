@@ -4,6 +4,7 @@ import {
   causeOf,
   causes,
   type EndUser,
+  type ForwardWebhook,
   type Health,
   type Organization,
   type OwnWebhook,
@@ -22,6 +23,8 @@ export interface WebhookEvent {
   providerConfigKey: string | null
   /** The connection as it was at that moment. Empty for what concerns none. */
   about: About | Record<string, never>
+  /** What a provider sent, of one that is sent on. */
+  payload: Record<string, unknown> | null
   createdAt: Date
 }
 
@@ -42,11 +45,10 @@ const isAbout = (about: WebhookEvent['about']): about is About => 'provider' in 
 /** `authModeOf`: how connections of this provider authenticate, as the wire calls it. */
 export function bodyOf(event: WebhookEvent, authModeOf: (provider: string) => string): string {
   const { about } = event
-  const body =
-    webhookEvents[event.name].type === 'auth' && isAbout(about)
-      ? authBody(event, about, authModeOf(about.provider))
-      : ownBody(event)
-  return JSON.stringify(body)
+  const { type } = webhookEvents[event.name]
+  if (type === 'auth' && isAbout(about)) return JSON.stringify(authBody(event, about, authModeOf(about.provider)))
+  if (type === 'forward' && isAbout(about)) return JSON.stringify(forwardBody(event, about))
+  return JSON.stringify(ownBody(event))
 }
 
 const operations = {
@@ -81,6 +83,14 @@ function authBody(event: WebhookEvent, about: About, authMode: string): AuthWebh
     ...(operation === 'refresh' && { error: { type: cause, description: causes[cause] } }),
   }
 }
+
+const forwardBody = (event: WebhookEvent, about: About): ForwardWebhook => ({
+  from: about.provider,
+  type: 'forward',
+  providerConfigKey: event.providerConfigKey ?? '',
+  connectionId: event.connectionId ?? '',
+  payload: event.payload,
+})
 
 function ownBody(event: WebhookEvent): OwnWebhook {
   const { about } = event

@@ -1,14 +1,15 @@
 /**
  * Webhooks out of this server. This room owns the tables `webhook_event`, `webhook_delivery`, `webhook_attempt` and `webhook_turn`, and
  * GET /webhooks/deliveries, GET /webhooks/deliveries/:id, POST /webhooks/deliveries/:id/replay, POST /webhooks/replay and
- * POST /webhooks/test. Nobody calls it to tell something: events are written by the database in the transaction of the change.
+ * POST /webhooks/test. Nobody calls it to tell something: events are written by the database in the transaction of the change. What providers
+ * send into this server comes by inbound/, and goes on by here.
  *
  * Every process works through the outbox. One process at a time serves a receiver, a few deliveries at once, so a receiver that is dead
  * or slow costs the others nothing: they are served beside it. That is also why a delivery is not a job of the queue: a job waiting for
  * a dead receiver would hold one of the queue's few places.
  */
 import { addFirstSigningKey, signingKeys } from '../account/settings/store.ts'
-import { EgressError } from '../errors.ts'
+import { EgressError, Failure } from '../errors.ts'
 import { newId } from '../lib/id.ts'
 import type { Log } from '../lib/log.ts'
 import type { Secret } from '../lib/secret.ts'
@@ -23,6 +24,7 @@ import {
   type Due,
   dueDeliveries,
   endTurn,
+  openEvent,
   type Receiver,
   recordAttempt,
   takeTurn,
@@ -147,7 +149,7 @@ async function deliver(deps: DeliverDeps, receiver: Receiver, due: Due, keys: Se
 /** One attempt and what follows from it. Nothing of it is thrown: whatever goes wrong with a receiver is a result. */
 async function tryOnce(
   deps: DeliverDeps,
-  { event, url }: Due,
+  { event: stored, url }: Due,
   keys: Secret[],
 ): Promise<{ attempt: Attempt; verdict: Verdict }> {
   const began = deps.clock.now()
@@ -164,6 +166,12 @@ async function tryOnce(
   })
   const target = url === null ? null : URL.parse(url)
   if (!target) return result({ kind: 'failed' }, { error: 'The environment has taken this webhook URL away.' })
+  const event = await openEvent(deps.vault, stored).catch((error: unknown) => {
+    if (error instanceof Failure) return error
+    throw error
+  })
+  // It stays unreadable, and must not keep what is behind it.
+  if (event instanceof Failure) return result({ kind: 'failed' }, { error: event.message })
   const body = bodyOf(event, provider => deps.catalogue.get(provider)?.auth_mode ?? '')
   const clean = (text: string) =>
     withhold(

@@ -5,18 +5,19 @@ import {
   replayDelivery,
   testWebhook,
 } from '@fairlead/contract'
-import { environmentCaller } from '../account/caller.ts'
+import { environmentCaller, hasScope } from '../account/caller.ts'
 import { Failure } from '../errors.ts'
 import { api, type Guard } from '../http/api.ts'
 import { isoZulu } from '../lib/time.ts'
 import type { Catalogue } from '../provider/catalogue.ts'
-import type { Db } from '../seams.ts'
+import type { Db, Vault } from '../seams.ts'
 import { bodyOf } from './body.ts'
 import type { Deliveries } from './deliver.ts'
-import { addTestEvent, findDelivery, listDeliveries, replay, replayFailed } from './store.ts'
+import { addTestEvent, findDelivery, listDeliveries, openEvent, replay, replayFailed } from './store.ts'
 
 interface Deps {
   db: Db
+  vault: Vault
   catalogue: Pick<Catalogue, 'get'>
   deliveries: Pick<Deliveries, 'kick'>
   guard: Guard
@@ -24,7 +25,7 @@ interface Deps {
 
 const pageSize = 50
 
-export function webhookRoutes({ db, catalogue, deliveries, guard }: Deps) {
+export function webhookRoutes({ db, vault, catalogue, deliveries, guard }: Deps) {
   const app = api()
 
   const found = async (environmentId: number, id: string) => {
@@ -46,8 +47,11 @@ export function webhookRoutes({ db, catalogue, deliveries, guard }: Deps) {
   })
 
   app.openapi(guard(getDelivery), async c => {
-    const { environment } = environmentCaller(c.get('caller'))
-    const { delivery, event, attempts } = await found(environment.id, c.req.valid('param').id)
+    const caller = environmentCaller(c.get('caller'))
+    const { delivery, event: stored, attempts } = await found(caller.environment.id, c.req.valid('param').id)
+    const event = hasScope(caller, 'environment:connections:read_credentials')
+      ? await openEvent(vault, stored)
+      : { ...stored, payload: null }
     const body = bodyOf(event, provider => catalogue.get(provider)?.auth_mode ?? '')
     const history = attempts.map(attempt => ({ ...attempt, at: isoZulu(attempt.at) }))
     return c.json({ ...delivery, body, history }, 200)

@@ -5,7 +5,8 @@
 import type { Delivery, DeliveryState, WebhookEventName } from '@fairlead/contract'
 import { sql } from '../db/sql.ts'
 import { isoZulu } from '../lib/time.ts'
-import type { Db } from '../seams.ts'
+import type { Db, SealedPlace, Vault } from '../seams.ts'
+import type { SealedColumn } from '../vault/rotate.ts'
 import type { WebhookEvent } from './body.ts'
 
 /** Who is told: `primary` or `secondary` of the environment, or the URL of a connection alone. */
@@ -64,37 +65,68 @@ export const endTurn = (db: Db, { environmentId, name }: Receiver, holder: strin
 /** A delivery to be tried now. */
 export interface Due {
   id: string
-  event: WebhookEvent
+  event: StoredEvent
   /** Where it goes as things stand; null when the environment has taken that URL away. */
   url: string | null
 }
 
+/** An event whose payload, if it has one, was not opened yet. */
+export type StoredEvent = Omit<WebhookEvent, 'payload'> & { environmentId: number; payloadSealed: Buffer | null }
+
 interface EventRow {
   event_id: string
   sequence: number
+  environment_id: number
   environment: string
   name: WebhookEventName
   connection_id: string | null
   provider_config_key: string | null
   about: WebhookEvent['about']
+  payload_sealed: Buffer | null
   created_at: Date
 }
 
-const eventOf = (row: EventRow): WebhookEvent => ({
+const eventOf = (row: EventRow): StoredEvent => ({
   id: row.event_id,
   sequence: row.sequence,
+  environmentId: row.environment_id,
   environment: row.environment,
   name: row.name,
   connectionId: row.connection_id,
   providerConfigKey: row.provider_config_key,
   about: row.about,
+  payloadSealed: row.payload_sealed,
   createdAt: row.created_at,
+})
+
+export const payloadPlace = (environmentId: number, eventId: string): SealedPlace => ({
+  table: 'webhook_event',
+  column: 'payload_sealed',
+  environment: environmentId,
+  row: eventId,
+})
+
+/** Written by us alone and authenticated, so it is JSON. */
+export const openPayload = async (
+  vault: Vault,
+  environmentId: number,
+  eventId: string,
+  sealed: Buffer,
+): Promise<Record<string, unknown>> =>
+  JSON.parse(await vault.withKeys(() => vault.open(sealed, payloadPlace(environmentId, eventId))))
+
+export const openEvent = async (
+  vault: Vault,
+  { environmentId, payloadSealed: sealed, ...event }: StoredEvent,
+): Promise<WebhookEvent> => ({
+  ...event,
+  payload: sealed && (await openPayload(vault, environmentId, event.id, sealed)),
 })
 
 export async function dueDeliveries(db: Db, { environmentId, name }: Receiver, limit: number): Promise<Due[]> {
   const rows = await db.query<EventRow & { id: string; url: string | null }>(sql`
-    select d.id, v.id as event_id, v.sequence, e.name as environment, v.name, v.connection_id, v.provider_config_key, v.about,
-      v.created_at,
+    select d.id, v.id as event_id, v.sequence, v.environment_id, e.name as environment, v.name, v.connection_id,
+      v.provider_config_key, v.about, v.payload_sealed, v.created_at,
       case d.receiver when 'primary' then e.webhook_url when 'secondary' then e.webhook_url_secondary else d.receiver end as url
     from webhook_delivery d join webhook_event v on v.sequence = d.event join environment e on e.id = d.environment_id
     where d.environment_id = ${environmentId} and d.receiver = ${name} and d.state = 'pending'
@@ -200,10 +232,10 @@ export async function findDelivery(
   db: Db,
   environmentId: number,
   id: string,
-): Promise<{ delivery: Delivery; event: WebhookEvent; attempts: AttemptRow[] } | undefined> {
+): Promise<{ delivery: Delivery; event: StoredEvent; attempts: AttemptRow[] } | undefined> {
   const [row] = await db.query<DeliveryRow>(sql`
-    select d.*, v.id as event_id, v.sequence, v.name, v.connection_id, v.provider_config_key, v.about, v.created_at,
-      e.name as environment
+    select d.*, v.id as event_id, v.sequence, v.name, v.connection_id, v.provider_config_key, v.about, v.payload_sealed,
+      v.created_at, e.name as environment
     from webhook_delivery d join webhook_event v on v.sequence = d.event join environment e on e.id = d.environment_id
     where d.environment_id = ${environmentId} and d.id = ${id}`)
   if (!row) return undefined
@@ -265,3 +297,26 @@ export const pruneDeliveries = (db: Db, batch = 2000): Promise<boolean> =>
         and not exists (select from webhook_delivery where event = sequence)`)
     return deleted.length > 0
   })
+
+export const sealedPayloads = (db: Db): SealedColumn => ({
+  async count(keys) {
+    const [row] = await db.query<{ rows: number }>(
+      sql`select count(*)::int as rows from webhook_event where payload_key = any (${keys}::bytea[])`,
+    )
+    return row!.rows
+  },
+  async sealedWith(key, after, limit) {
+    const rows = await db.query<{ id: string; environment_id: number; sealed: Buffer }>(sql`
+      select id, environment_id, payload_sealed as sealed from webhook_event
+      where payload_key = ${key} and id > coalesce(${after}::uuid, '00000000-0000-0000-0000-000000000000')
+      order by id limit ${limit}`)
+    return rows.map(({ id, environment_id, sealed }) => ({
+      place: payloadPlace(environment_id, id),
+      sealed,
+      replace: resealed =>
+        db.query(
+          sql`update webhook_event set payload_sealed = ${resealed} where id = ${id} and payload_sealed = ${sealed}`,
+        ),
+    }))
+  },
+})

@@ -246,6 +246,13 @@ test('every operation of the document is called, and answers as it says', async 
   await ask('GET /webhooks/deliveries/{id}', `/webhooks/deliveries/${deliveries[0].id}`)
   await ask('POST /webhooks/deliveries/{id}/replay', `/webhooks/deliveries/${deliveries[0].id}/replay`)
   await ask('POST /webhooks/replay', undefined, { body: { since: new Date().toISOString() } })
+  const addresses = '/connections/{connectionId}/webhook-addresses'
+  const { url } = (await ask(`POST ${addresses}`, `${of(ada)}/webhook-addresses${key}`)).json
+  await ask(`GET ${addresses}`, `${of(ada)}/webhook-addresses${key}`)
+  const message = { org: 'acme--uat', url, object: 'Account' }
+  assert.equal((await site.simulator.control.sendOutboundMessage(message)).acknowledged, true)
+  called.add('POST /webhook/{address}')
+  await ask(`DELETE ${addresses}`, `${of(ada)}/webhook-addresses${key}`)
   await ask('POST /encryption/rotate')
 
   await ask('DELETE /connections/{connectionId}', `${of(grace)}${key}`)

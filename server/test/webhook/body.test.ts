@@ -1,6 +1,14 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { authWebhook, causes, ownWebhook, states, type WebhookEventName, webhookEvents } from '@fairlead/contract'
+import {
+  authWebhook,
+  causes,
+  forwardWebhook,
+  ownWebhook,
+  states,
+  type WebhookEventName,
+  webhookEvents,
+} from '@fairlead/contract'
 import { type About, bodyOf, type WebhookEvent } from '../../src/webhook/body.ts'
 
 const about: About = {
@@ -21,6 +29,7 @@ const event = (name: WebhookEventName, changed: Partial<About> = {}): WebhookEve
   connectionId: 'c-1',
   providerConfigKey: 'crm',
   about: { ...about, ...changed },
+  payload: null,
   createdAt: new Date('2026-05-04T03:02:01.000Z'),
 })
 const body = (one: WebhookEvent): string => bodyOf(one, () => 'OAUTH2')
@@ -55,6 +64,15 @@ test('without an end user there is none, and a cause of the provider’s own is 
   )
 })
 
+test('what a provider sent is wrapped as the wire contract has it', () => {
+  const written = body({ ...event('webhook.forwarded'), payload: { b: '2', a: null } })
+  assert.equal(
+    written,
+    '{"from":"acme","type":"forward","providerConfigKey":"crm","connectionId":"c-1","payload":{"b":"2","a":null}}',
+  )
+  forwardWebhook.parse(JSON.parse(written))
+})
+
 const since = '2026-11-22T01:02:03.456Z'
 
 test('an event of our own carries its order, its id and the state', () => {
@@ -84,7 +102,7 @@ test('every event of the table has a body of its shape', () => {
     const one = event(name as WebhookEventName)
     const none = { ...one, connectionId: null, providerConfigKey: null, about: {} }
     const parsed = JSON.parse(body(name === 'webhook.test' ? none : one))
-    ;(type === 'auth' ? authWebhook : ownWebhook).parse(parsed)
-    assert.equal(parsed.type, type === 'auth' ? 'auth' : name)
+    ;({ auth: authWebhook, forward: forwardWebhook, own: ownWebhook })[type].parse(parsed)
+    assert.equal(parsed.type, type === 'own' ? name : type)
   }
 })

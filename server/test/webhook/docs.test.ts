@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { pathToFileURL } from 'node:url'
-import { authWebhook, ownWebhook, webhookEvents, webhookSwitches } from '@fairlead/contract'
+import { authWebhook, forwardWebhook, ownWebhook, webhookEvents, webhookSwitches } from '@fairlead/contract'
 import { replaceSigningKey } from '../../src/account/settings/store.ts'
 import { startFairlead } from '../support/fairlead.ts'
 import { openOutbox } from './support/outbox.ts'
@@ -46,9 +46,11 @@ test('the example verifies what is sent, through a rotation, and nothing else', 
 })
 
 test('its samples have the shapes that are sent, and its table has every event and switch', async t => {
-  const [auth, own] = blocks('json').map(text => JSON.parse(text) as unknown)
+  const [auth, own, forward, ...more] = blocks('json').map(text => JSON.parse(text) as unknown)
   authWebhook.parse(auth)
   ownWebhook.parse(own)
+  forwardWebhook.parse(forward)
+  assert.deepEqual(more, [])
   const page = await (await startFairlead(t)).call('GET', '/docs/webhooks')
   assert.equal(page.status, 200)
   for (const name of [...Object.keys(webhookEvents), ...Object.keys(webhookSwitches)])

@@ -321,6 +321,21 @@ create table connection (
 create index connection_unconfirmed on connection (confirm_by) where confirm_by is not null;
 create index connection_newest on connection (environment_id, id desc);
 create index connection_by_credential on connection (credential_id);
+
+-- Where a provider sends its webhooks for one connection. The address ends in 256 random bits, kept as a keyed hash. One that was replaced
+-- works beside its successor until `retires_at`.
+create table webhook_address (
+  id uuid primary key default gen_random_uuid(),
+  lookup bytea not null unique check (length(lookup) = 32),
+  connection_id bigint not null references connection on delete cascade,
+  created_at timestamptz not null default clock_timestamp(),
+  -- null: the current one
+  retires_at timestamptz,
+  -- to the minute; null: nothing that was taken ever came
+  received_at timestamptz
+);
+create unique index webhook_address_one_current on webhook_address (connection_id) where retires_at is null;
+create index webhook_address_by_connection on webhook_address (connection_id);
 create index connection_by_end_user on connection (environment_id, (end_user ->> 'id'));
 
 -- Tokens on their way to being ended at the provider: written in the transaction that ends or replaces them, erased when the job is done.
@@ -441,9 +456,16 @@ create table webhook_event (
   connection_id text,
   provider_config_key text,
   about jsonb not null default '{}',
+  -- Of a provider's webhook that is sent on: its own id for it, and what it said. Sealed, because it is a customer's data.
+  source text,
+  payload_sealed bytea,
+  payload_key bytea generated always as (substring(payload_sealed from 2 for 8)) stored references data_key,
   created_at timestamptz not null default clock_timestamp()
 );
 create index webhook_event_by_connection on webhook_event (environment_id, connection_id);
+-- A provider that did not get our answer sends the same again. Known for as long as the event is kept: 30 days at least.
+create unique index webhook_event_once on webhook_event (environment_id, provider_config_key, connection_id, source) where source is not null;
+create index webhook_event_by_key on webhook_event (payload_key, id) where payload_key is not null;
 
 -- One event on its way to one receiver: the URL an environment calls primary or secondary, as it is when it is tried, or a connection's own.
 create table webhook_delivery (
@@ -564,11 +586,15 @@ create index activity_dropped_by_age on activity_dropped (environment_id, at);
 -- Triggers, because every statement that changes a state would otherwise have to read the old one first to know whether it changed
 -- anything (RETURNING old needs PostgreSQL 18), and the one that forgot would be silent. They must not fail: they would take a token's
 -- installation with them. Nothing is written where nobody listens.
-create function webhook_tell(c connection, event text) returns void language plpgsql as $$
+-- `unheard`: nobody is to be told. `known`: this message of a provider was told already.
+create function webhook_tell(
+  c connection, event text, event_id uuid default gen_random_uuid(), source text default null, payload bytea default null
+) returns text language plpgsql as $$
 declare
   receivers text[];
   key text;
   about jsonb;
+  told bigint;
 begin
   select i.unique_key,
     case
@@ -588,13 +614,15 @@ begin
     when event in ('connection.degraded', 'connection.blocked_by_policy', 'connection.recovered') then e.on_connection_health
     when event in ('connection.paused', 'connection.resumed', 'connection.deleted') then e.on_connection_lifecycle
     else true end;
-  if coalesce(cardinality(receivers), 0) = 0 then return; end if;
+  if coalesce(cardinality(receivers), 0) = 0 then return 'unheard'; end if;
 
-  with told as (
-    insert into webhook_event (environment_id, name, connection_id, provider_config_key, about)
-    values (c.environment_id, event, c.connection_id, key, about) returning sequence)
-  insert into webhook_delivery (event, environment_id, receiver) select told.sequence, c.environment_id, unnest(receivers) from told;
+  insert into webhook_event (id, environment_id, name, connection_id, provider_config_key, about, source, payload_sealed)
+  values (event_id, c.environment_id, event, c.connection_id, key, about, webhook_tell.source, payload)
+  on conflict do nothing returning sequence into told;
+  if told is null then return 'known'; end if;
+  insert into webhook_delivery (event, environment_id, receiver) select told, c.environment_id, unnest(receivers);
   perform pg_notify('fairlead_changed', 'webhook');
+  return 'told';
 end $$;
 
 create function webhook_on_connection() returns trigger language plpgsql as $$
