@@ -36,4 +36,5 @@ export function applyBrand({ theme, radius, font }: ConnectUISettings): void {
   style.setProperty('--radius-card', card)
   style.setProperty('--radius-sheet', sheet)
   if (fonts[font]) style.setProperty('--font', fonts[font])
+  else style.removeProperty('--font')
 }

@@ -13,10 +13,8 @@ if (isTheme(theme)) applyTheme(theme)
 const language = languageOf(asked.get('lang'), navigator.languages)
 document.documentElement.lang = language
 document.documentElement.dir = directionOf(language)
-document.documentElement.classList.toggle('framed', isFramed())
+const isPreview = asked.has('preview')
+document.documentElement.classList.toggle('framed', isFramed() && !isPreview)
 const words = await loadWords(language)
 const root = document.getElementById('root')!
-render(
-  asked.has('preview') ? <Preview language={language} words={words} /> : <App language={language} words={words} />,
-  root,
-)
+render(isPreview ? <Preview language={language} words={words} /> : <App language={language} words={words} />, root)

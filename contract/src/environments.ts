@@ -136,6 +136,21 @@ export const createApiKey = createRoute({
   responses: { 200: json(z.object({ data: apiKey.extend({ secret: z.string() }) }), 'The key.'), ...failing },
 })
 
+export const changeApiKey = createRoute({
+  method: 'patch',
+  path: '/environment/api-keys',
+  summary: 'Changes how many requests a key may send, on every server within a second',
+  security: anyKeyWith('environment:api_keys:write'),
+  request: {
+    query: z.strictObject({}),
+    body: jsonBody(
+      z.strictObject({ key_id: z.number().int().min(1), requests_per_minute: requestsPerMinute.nullable() }),
+      { key_id: 7, requests_per_minute: 600 },
+    ),
+  },
+  responses: { 200: json(z.object({ data: apiKey }), 'The key as it is now.'), ...failing },
+})
+
 export const deleteApiKey = createRoute({
   method: 'delete',
   path: '/environment/api-keys',

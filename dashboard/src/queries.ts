@@ -7,8 +7,9 @@ import type {
   ProviderView,
   SettingsView,
 } from '@fairlead/contract'
-import { keepPreviousData, useQuery } from '@tanstack/react-query'
+import { keepPreviousData, useMutation, useQuery, useQueryClient } from '@tanstack/react-query'
 import { ask } from './api.ts'
+import { say } from './parts.tsx'
 import { withQuery } from './route.ts'
 
 export const useIntegrations = () =>
@@ -47,6 +48,15 @@ export const useOverview = () =>
 
 export const useSettings = () =>
   useQuery({ queryKey: ['settings'], queryFn: () => ask<SettingsView>('/environment/settings') })
+
+export const useChangeSettings = () => {
+  const queries = useQueryClient()
+  return useMutation({
+    mutationFn: (body: object) => ask<SettingsView>('/environment/settings', { method: 'PATCH', body }),
+    onSuccess: () => say('Saved'),
+    onSettled: () => queries.invalidateQueries({ queryKey: ['settings'] }),
+  })
+}
 
 export interface SummaryAsked {
   hours: number

@@ -1,16 +1,10 @@
+import type { ApiKeyView } from '@fairlead/contract'
 import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query'
 import { type FormEvent, useState } from 'react'
 import { ask, currentEnvironment, post } from '../api.ts'
+import { count } from '../format.ts'
 import { Card, CopyField, Empty, Fault, Field, Loaded, Modal, Page, Sure, say, Time } from '../parts.tsx'
-
-interface ApiKey {
-  id: number
-  display_name: string
-  scopes: string[]
-  created_at: string
-  expires_at: string | null
-  last_used_at: string | null
-}
+import { useChangeSettings, useSettings } from '../queries.ts'
 
 /** Rooms down, what may be done in them across. */
 const matrix: [room: string, scopes: Record<string, string>][] = [
@@ -47,10 +41,11 @@ export function KeysPage({ canChange }: { canChange: boolean }) {
   const queries = useQueryClient()
   const keys = useQuery({
     queryKey: ['keys'],
-    queryFn: async () => (await ask<{ data: ApiKey[] }>('/environment/api-keys')).data,
+    queryFn: async () => (await ask<{ data: ApiKeyView[] }>('/environment/api-keys')).data,
   })
-  const [making, setMaking] = useState<{ name: string; scopes: string[]; replaces?: ApiKey }>()
-  const [ending, setEnding] = useState<ApiKey>()
+  const [making, setMaking] = useState<{ name: string; scopes: string[]; replaces?: ApiKeyView }>()
+  const [ending, setEnding] = useState<ApiKeyView>()
+  const [limiting, setLimiting] = useState<ApiKeyView>()
   return (
     <Page
       title="API keys"
@@ -69,65 +64,87 @@ export function KeysPage({ canChange }: { canChange: boolean }) {
             list.length === 0 ? (
               <Empty title="No key" />
             ) : (
-              <div className="scroll">
-                <table>
-                  <thead>
-                    <tr>
-                      <th>Name</th>
-                      <th>May</th>
-                      <th>Made</th>
-                      <th>Last used</th>
-                      <th>Ends</th>
-                      <th>
-                        <span className="hidden">Do</span>
-                      </th>
+              <table className="cards">
+                <thead>
+                  <tr>
+                    <th>Name</th>
+                    <th>May</th>
+                    <th>Made</th>
+                    <th>Last used</th>
+                    <th>Ends</th>
+                    <th>A minute</th>
+                    <th>
+                      <span className="hidden">Do</span>
+                    </th>
+                  </tr>
+                </thead>
+                <tbody>
+                  {list.map(one => (
+                    <tr key={one.id}>
+                      <td className="wide">
+                        <strong>{one.display_name}</strong>
+                      </td>
+                      <td className="wide">
+                        <Held scopes={one.scopes} />
+                      </td>
+                      <td data-label="Made">
+                        <Time at={one.created_at} />
+                      </td>
+                      <td data-label="Last used">
+                        <Time at={one.last_used_at} none="never" />
+                      </td>
+                      <td data-label="Ends">
+                        <Time at={one.expires_at} none="never" />
+                      </td>
+                      <td data-label="A minute">
+                        <PerMinute limit={one.requests_per_minute} />
+                      </td>
+                      <td className="wide">
+                        {canChange && (
+                          <span className="row">
+                            <button type="button" className="button tiny" onClick={() => setLimiting(one)}>
+                              Limit
+                            </button>
+                            <button
+                              type="button"
+                              className="button tiny"
+                              onClick={() =>
+                                setMaking({ name: `${one.display_name} (new)`, scopes: one.scopes, replaces: one })
+                              }
+                            >
+                              Rotate
+                            </button>
+                            <button type="button" className="button tiny danger" onClick={() => setEnding(one)}>
+                              End
+                            </button>
+                          </span>
+                        )}
+                      </td>
                     </tr>
-                  </thead>
-                  <tbody>
-                    {list.map(one => (
-                      <tr key={one.id}>
-                        <td>
-                          <strong>{one.display_name}</strong>
-                        </td>
-                        <td>
-                          <Held scopes={one.scopes} />
-                        </td>
-                        <td>
-                          <Time at={one.created_at} />
-                        </td>
-                        <td>
-                          <Time at={one.last_used_at} none="never" />
-                        </td>
-                        <td>
-                          <Time at={one.expires_at} none="never" />
-                        </td>
-                        <td>
-                          {canChange && (
-                            <span className="row">
-                              <button
-                                type="button"
-                                className="button tiny"
-                                onClick={() =>
-                                  setMaking({ name: `${one.display_name} (new)`, scopes: one.scopes, replaces: one })
-                                }
-                              >
-                                Rotate
-                              </button>
-                              <button type="button" className="button tiny danger" onClick={() => setEnding(one)}>
-                                End
-                              </button>
-                            </span>
-                          )}
-                        </td>
-                      </tr>
-                    ))}
-                  </tbody>
-                </table>
-              </div>
+                  ))}
+                </tbody>
+              </table>
             )
           }
         </Loaded>
       </Card>
+      <Together canChange={canChange} />
+      {limiting && (
+        <Modal title={`Limit “${limiting.display_name}”`} open onClose={() => setLimiting(undefined)}>
+          <LimitForm
+            limit={limiting.requests_per_minute}
+            save={async requests_per_minute => {
+              await ask('/environment/api-keys', {
+                method: 'PATCH',
+                body: { key_id: limiting.id, requests_per_minute },
+              })
+              await queries.invalidateQueries({ queryKey: ['keys'] })
+              setLimiting(undefined)
+              say('Saved')
+            }}
+          />
+        </Modal>
+      )}
       {making && <NewKey {...making} onClose={() => setMaking(undefined)} />}
       <Sure
         title={`End the key “${ending?.display_name}”?`}
@@ -142,6 +159,70 @@ export function KeysPage({ canChange }: { canChange: boolean }) {
         }}
       />
     </Page>
+  )
+}
+
+const PerMinute = ({ limit }: { limit: number | null }) =>
+  limit === null ? <span className="soft">no limit</span> : <>{count(limit)} requests</>
+
+/** Of all keys of the environment. */
+function Together({ canChange }: { canChange: boolean }) {
+  const settings = useSettings()
+  const change = useChangeSettings()
+  const [open, setOpen] = useState(false)
+  return (
+    <Card
+      title="All keys together"
+      note="Beyond a limit a request is answered 429, with when to try again. Every answer says how much is left."
+      actions={
+        canChange && (
+          <button type="button" className="button tiny" onClick={() => setOpen(true)}>
+            Change
+          </button>
+        )
+      }
+    >
+      <Loaded query={settings} lines={1}>
+        {({ requests_per_minute: limit }) => (
+          <>
+            <p>{limit === null ? 'As many requests as they like.' : `At most ${count(limit)} requests a minute.`}</p>
+            {open && (
+              <Modal title="Limit all keys together" open onClose={() => setOpen(false)}>
+                <LimitForm
+                  limit={limit}
+                  save={async requests_per_minute => {
+                    await change.mutateAsync({ requests_per_minute })
+                    setOpen(false)
+                  }}
+                />
+              </Modal>
+            )}
+          </>
+        )}
+      </Loaded>
+    </Card>
+  )
+}
+
+function LimitForm({ limit, save }: { limit: number | null; save: (limit: number | null) => Promise<void> }) {
+  const saving = useMutation({ mutationFn: save })
+  return (
+    <form
+      className="stack"
+      onSubmit={event => {
+        event.preventDefault()
+        const given = new FormData(event.currentTarget).get('limit')
+        saving.mutate(given ? Number(given) : null)
+      }}
+    >
+      <Field label="Requests a minute" hint="To all servers together. Empty: as many as it likes.">
+        <input name="limit" type="number" min={1} max={10_000_000} step={1} defaultValue={limit ?? ''} />
+      </Field>
+      {saving.error && <Fault error={saving.error} />}
+      <button type="submit" className="button primary big" disabled={saving.isPending}>
+        Save
+      </button>
+    </form>
   )
 }
 
@@ -172,15 +253,15 @@ function NewKey({
 }: {
   name: string
   scopes: string[]
-  replaces?: ApiKey
+  replaces?: ApiKeyView
   onClose: () => void
 }) {
   const queries = useQueryClient()
   const [chosen, setChosen] = useState<string[]>(scopes)
   const [secret, setSecret] = useState<string>()
   const make = useMutation({
-    mutationFn: (display_name: string) =>
-      post<{ data: { secret: string } }>('/environment/api-keys', { display_name, scopes: chosen }),
+    mutationFn: (body: { display_name: string; requests_per_minute?: number; expires_at?: string }) =>
+      post<{ data: { secret: string } }>('/environment/api-keys', { ...body, scopes: chosen }),
     onSuccess: ({ data }) => {
       setSecret(data.secret)
       void queries.invalidateQueries({ queryKey: ['keys'] })
@@ -189,7 +270,13 @@ function NewKey({
   const isWhole = chosen.includes(whole)
   const submit = (event: FormEvent<HTMLFormElement>) => {
     event.preventDefault()
-    make.mutate(String(new FormData(event.currentTarget).get('name')))
+    const given = new FormData(event.currentTarget)
+    const [limit, ends] = [given.get('limit'), given.get('ends')]
+    make.mutate({
+      display_name: String(given.get('name')),
+      ...(limit && { requests_per_minute: Number(limit) }),
+      ...(ends && { expires_at: new Date(`${ends}T23:59:59`).toISOString() }),
+    })
   }
   const toggle = (cell: string[]) =>
     setChosen(had =>
@@ -265,6 +352,20 @@ function NewKey({
               </tbody>
             </table>
           )}
+          <div className="grid2">
+            <Field label="Requests a minute" hint="Empty: as many as it likes.">
+              <input
+                name="limit"
+                type="number"
+                min={1}
+                max={10_000_000}
+                defaultValue={replaces?.requests_per_minute ?? ''}
+              />
+            </Field>
+            <Field label="Last day" hint="Empty: until you end it.">
+              <input name="ends" type="date" min={new Date().toISOString().slice(0, 10)} />
+            </Field>
+          </div>
           {make.error && <Fault error={make.error} />}
           <button type="submit" className="button primary big" disabled={make.isPending || chosen.length === 0}>
             Make the key

@@ -4,7 +4,8 @@ import { type FormEvent, useState } from 'react'
 import { ask, currentEnvironment, post } from '../api.ts'
 import { count, short } from '../format.ts'
 import { Card, CopyField, Empty, Fault, Field, Icon, Link, Loaded, Page, Sure, say, Time } from '../parts.tsx'
-import { useSettings } from '../queries.ts'
+import { useChangeSettings, useSettings } from '../queries.ts'
+import { ConnectSettings } from './connect-settings.tsx'
 
 const tabs = {
   webhooks: 'Webhooks',
@@ -36,7 +37,7 @@ export function SettingsPage({ tab, standing, become }: Props) {
         ))}
       </nav>
       {tab === 'webhooks' && <Webhooks canChange={canChange} />}
-      {tab === 'connect' && <Connect canChange={canChange} />}
+      {tab === 'connect' && <ConnectSettings canChange={canChange} />}
       {tab === 'encryption' && <Encryption canChange={canChange} />}
       {tab === 'people' && <People you={standing.operator} provider={standing.identity_provider} />}
       {tab === 'you' &&
@@ -67,19 +68,9 @@ const switches: Record<WebhookSwitch, string> = {
   on_connection_lifecycle: 'A connection was paused, resumed or deleted.',
 }
 
-const useChange = () => {
-  const queries = useQueryClient()
-  return useMutation({
-    mutationFn: (body: object) =>
-      ask<{ webhook_signing_key?: string }>('/environment/settings', { method: 'PATCH', body }),
-    onSuccess: () => say('Saved'),
-    onSettled: () => queries.invalidateQueries({ queryKey: ['settings'] }),
-  })
-}
-
 function Webhooks({ canChange }: { canChange: boolean }) {
   const settings = useSettings()
-  const change = useChange()
+  const change = useChangeSettings()
   const rotate = useMutation({
     mutationFn: () => post<{ data: { webhook_signing_key: string } }>('/environment/webhook-signing-key/rotate', {}),
     onSettled: () => settings.refetch(),
@@ -176,89 +167,6 @@ function Webhooks({ canChange }: { canChange: boolean }) {
               </div>
             </Card>
           </div>
-        </div>
-      )}
-    </Loaded>
-  )
-}
-
-function Connect({ canChange }: { canChange: boolean }) {
-  const settings = useSettings()
-  const change = useChange()
-  const submit = (event: FormEvent<HTMLFormElement>) => {
-    event.preventDefault()
-    const given = new FormData(event.currentTarget)
-    const lines = (name: string) =>
-      String(given.get(name) ?? '')
-        .split(/\s+/)
-        .filter(Boolean)
-    change.mutate({ allowed_origins: lines('allowed_origins'), return_urls: lines('return_urls') })
-  }
-  const preview = useMutation({
-    mutationFn: () =>
-      post<{ data: { connect_link: string } }>('/connect/sessions', {
-        end_user: { id: 'preview', display_name: 'Preview' },
-      }),
-    onSuccess: ({ data }) => void window.open(data.connect_link, '_blank', 'noopener'),
-  })
-  return (
-    <Loaded query={settings}>
-      {data => (
-        <div className="grid2">
-          <Card title="Where it may stand">
-            <form className="stack" onSubmit={submit}>
-              <Field label="Allowed origins" hint="One a line: where your product may embed the connect page.">
-                <textarea
-                  name="allowed_origins"
-                  defaultValue={data.allowed_origins.join('\n')}
-                  disabled={!canChange}
-                  placeholder="https://app.acme.com"
-                />
-              </Field>
-              <Field label="Return URLs" hint="One a line: where it may send the browser when it is done.">
-                <textarea name="return_urls" defaultValue={data.return_urls.join('\n')} disabled={!canChange} />
-              </Field>
-              <label className="check">
-                <input
-                  type="checkbox"
-                  checked={data.confirm_connections}
-                  disabled={!canChange || change.isPending}
-                  onChange={event => change.mutate({ confirm_connections: event.target.checked })}
-                />
-                <span>
-                  Your backend confirms each new connection
-                  <br />
-                  <span className="small soft">Until then it cannot be used.</span>
-                </span>
-              </label>
-              {change.error && <Fault error={change.error} />}
-              {canChange && (
-                <div>
-                  <button type="submit" className="button primary">
-                    Save
-                  </button>
-                </div>
-              )}
-            </form>
-          </Card>
-          <Card title="Preview" note="The connect page as an end user sees it.">
-            <div className="stack">
-              {preview.error && <Fault error={preview.error} />}
-              <p className="soft">
-                It opens in a tab of its own with a session of half an hour, in the theme and language of your browser.
-              </p>
-              <div>
-                <button
-                  type="button"
-                  className="button"
-                  disabled={!canChange || preview.isPending}
-                  onClick={() => preview.mutate()}
-                >
-                  Open the connect page
-                </button>
-              </div>
-            </div>
-          </Card>
         </div>
       )}
     </Loaded>

@@ -10,7 +10,8 @@ const folder = join(import.meta.dirname, '../../../dashboard/dist')
 
 export function dashboardRoutes() {
   const app = api()
-  const built = builtPage(folder)
+  // The connect page, in its settings.
+  const built = builtPage(folder, { framesOwn: true })
   app.get('/', c => c.redirect('/app/', 302))
   app.get('/app', c => c.redirect('/app/', 308))
   app.get('/app/assets/:name', c => built.asset(c, c.req.param('name')))

@@ -35,7 +35,7 @@ interface Files {
   assets: Map<string, File>
 }
 
-const policy = (ancestors: string[]): string =>
+const policy = (ancestors: string[], framesOwn: boolean): string =>
   [
     "default-src 'none'",
     "script-src 'self'",
@@ -44,6 +44,7 @@ const policy = (ancestors: string[]): string =>
     "img-src 'self' data:",
     "font-src 'self'",
     "connect-src 'self'",
+    ...(framesOwn ? ["frame-src 'self'"] : []),
     "base-uri 'none'",
     "form-action 'none'",
     "object-src 'none'",
@@ -52,7 +53,8 @@ const policy = (ancestors: string[]): string =>
     `frame-ancestors ${ancestors.length > 0 ? ancestors.join(' ') : "'none'"}`,
   ].join('; ')
 
-export function builtPage(folder: string): BuiltPage {
+/** `framesOwn`: it shows other pages of ours in frames. */
+export function builtPage(folder: string, { framesOwn = false } = {}): BuiltPage {
   let read: Promise<Files> | undefined
   /** On the first request and then from memory. What is not built yet is looked for again. */
   const files = (): Promise<Files> => {
@@ -69,7 +71,7 @@ export function builtPage(folder: string): BuiltPage {
       return new Response(html.bytes, {
         headers: {
           'Content-Type': 'text/html; charset=utf-8',
-          'Content-Security-Policy': policy(ancestors),
+          'Content-Security-Policy': policy(ancestors, framesOwn),
           'Cache-Control': 'no-store',
           'Referrer-Policy': 'no-referrer',
           'X-Content-Type-Options': 'nosniff',

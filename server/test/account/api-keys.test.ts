@@ -69,6 +69,34 @@ test('a key is shown once, lists without itself, works at once on every server, 
   failsWith(await first.call('DELETE', '/environment/api-keys', { key_id: shown.id }), 404, 'not_found')
 })
 
+test('a key is limited, and freed again, while it is in use, on every server', async () => {
+  const { id, secret } = (await make({ scopes: ['environment:connections:list'] })).json.data
+  const call = (server = second) => server.call('GET', '/connections', undefined, as(secret))
+  assert.equal((await call()).headers.get('x-ratelimit-limit'), null)
+  const limit = (requests_per_minute: number | null, key?: string) =>
+    first.call('PATCH', '/environment/api-keys', { key_id: id, requests_per_minute }, key ? as(key) : {})
+  failsWith(await limit(1, secret), 403, 'forbidden')
+  failsWith(
+    await first.call('PATCH', '/environment/api-keys', { key_id: id, requests_per_minute: 0 }),
+    400,
+    'invalid_body',
+  )
+  failsWith(
+    await first.call('PATCH', '/environment/api-keys', { key_id: 999_999, requests_per_minute: 1 }),
+    404,
+    'not_found',
+  )
+  assert.equal((await limit(7)).json.data.requests_per_minute, 7)
+  await until(async () => (await call()).headers.get('x-ratelimit-limit') === '7')
+  assert.equal((await limit(null)).json.data.requests_per_minute, null)
+  await until(async () => (await call()).headers.get('x-ratelimit-limit') === null)
+  const { entries } = (await first.call('GET', '/audit?action=api_key.limited')).json
+  assert.deepEqual(
+    entries.map((entry: { detail: object }) => entry.detail),
+    [{ requests_per_minute: null }, { requests_per_minute: 7 }],
+  )
+})
+
 test('without scopes it gets what the wire contract gives: all of its environment', async () => {
   const { data } = (await make({})).json
   assert.deepEqual(data.scopes, ['environment:*'])

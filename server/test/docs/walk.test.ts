@@ -262,6 +262,8 @@ test('every operation of the document is called, and answers as it says', async 
 
   await ask('GET /environment/api-keys')
   const made = await ask('POST /environment/api-keys', undefined, { body: { display_name: 'walk' } })
+  const limited = { key_id: made.json.data.id, requests_per_minute: 600 }
+  await ask('PATCH /environment/api-keys', undefined, { body: limited })
   await ask('DELETE /environment/api-keys', undefined, { body: { key_id: made.json.data.id } })
 
   // Operators

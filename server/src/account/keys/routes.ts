@@ -1,9 +1,10 @@
 /**
- * GET|POST|DELETE /environment/api-keys, GET|POST /environments and DELETE /environments/:id. A key belongs to one environment; what it may do
+ * GET|POST|PATCH|DELETE /environment/api-keys, GET|POST /environments and DELETE /environments/:id. A key belongs to one environment; what it may do
  * beyond it (`account:…`) is among its scopes.
  */
 import {
   type ApiKeyView,
+  changeApiKey,
   createApiKey,
   createEnvironment,
   deleteApiKey,
@@ -21,7 +22,7 @@ import type { Db } from '../../seams.ts'
 import { actorOf, type Caller, environmentCaller, hasScope } from '../caller.ts'
 import type { KeyedHash } from '../pepper.ts'
 import { listEnvironments } from '../store.ts'
-import { type ApiKey, addKey, addNamedEnvironment, listKeys, removeEnvironment, removeKey } from './store.ts'
+import { type ApiKey, addKey, addNamedEnvironment, limitKey, listKeys, removeEnvironment, removeKey } from './store.ts'
 
 interface Deps {
   db: Db
@@ -104,6 +105,21 @@ export function keyRoutes({ db, keyedHash, guard, audit, log }: Deps) {
         log.info({ environment: environmentId, key: added.key.id, scopes }, 'an API key was made')
         return c.json({ data: { ...view(added.key), secret } }, 200)
     }
+  })
+
+  app.openapi(guard(changeApiKey), async c => {
+    const { environment } = environmentCaller(c.get('caller'))
+    const { key_id, requests_per_minute } = c.req.valid('json')
+    const key = await limitKey(db, environment.id, key_id, requests_per_minute, (tx, name) =>
+      audit(tx, actorOf(c), {
+        environmentId: environment.id,
+        action: 'api_key.limited',
+        target: name,
+        detail: { requests_per_minute },
+      }),
+    )
+    if (!key) throw new Failure('not_found', { message: 'This environment has no key with this id.' })
+    return c.json({ data: view(key) }, 200)
   })
 
   app.openapi(guard(deleteApiKey), async c => {

@@ -49,6 +49,24 @@ export const addKey = (db: Db, added: NewKey): Promise<Added> =>
     return { kind: 'added', key: key! }
   })
 
+/** Every server reads it anew; undefined when there is none. */
+export const limitKey = (
+  db: Db,
+  environmentId: number,
+  id: number,
+  requestsPerMinute: number | null,
+  audited: (tx: Db, name: string) => Promise<void>,
+): Promise<ApiKey | undefined> =>
+  db.transaction(async tx => {
+    const [key] = await tx.query<ApiKey>(sql`
+      update api_key set requests_per_minute = ${requestsPerMinute} where environment_id = ${environmentId} and id = ${id}
+      returning id, display_name, scopes, created_at, expires_at, last_used_at, requests_per_minute`)
+    if (!key) return undefined
+    await tx.query(sql`select pg_notify('fairlead_changed', 'callers')`)
+    await audited(tx, key.display_name)
+    return key
+  })
+
 /** Every server lets go of it; true when there was one. */
 export const removeKey = (
   db: Db,
