@@ -31,6 +31,9 @@ interface Distribution {
 /** A label value cannot hold it, so that values joined by it stay apart. */
 const between = '\u0000'
 
+/** Most have one label: nothing is joined for them. */
+const keyOf = (values: Labels): string => (values.length === 1 ? values[0]! : values.join(between))
+
 export function createMetrics(): Metrics {
   const families: (() => Promise<string[]>)[] = []
   const family = (name: string, type: string, help: string, lines: () => string[] | Promise<string[]>) =>
@@ -43,7 +46,7 @@ export function createMetrics(): Metrics {
         [...values].map(([key, value]) => line(name, labels, key.split(between), value)),
       )
       return (given, by = 1) => {
-        const key = given.join(between)
+        const key = keyOf(given)
         values.set(key, (values.get(key) ?? 0) + by)
       }
     },
@@ -66,11 +69,13 @@ export function createMetrics(): Metrics {
         }),
       )
       return (given, observed) => {
-        const key = given.join(between)
-        const into = values.get(key) ?? { counts: buckets.map(() => 0), sum: 0, count: 0 }
-        values.set(key, into)
-        const bucket = buckets.findIndex(bound => observed <= bound)
-        if (bucket >= 0) into.counts[bucket]!++
+        const key = keyOf(given)
+        const known = values.get(key)
+        const into = known ?? { counts: buckets.map(() => 0), sum: 0, count: 0 }
+        if (!known) values.set(key, into)
+        let bucket = 0
+        while (bucket < buckets.length && observed > buckets[bucket]!) bucket++
+        if (bucket < buckets.length) into.counts[bucket]!++
         into.sum += observed
         into.count++
       }

@@ -94,7 +94,10 @@ function refuse(res: ServerResponse, failure: Failure, call: Recorded): void {
   sendFailure(res, failure)
 }
 
-/** `renewedBlind`: credentials renewed for a call that could not be sent again, by the version that nobody has seen work yet. */
+/**
+ * `renewedBlind`: credentials renewed for a call that could not be sent again, by the version that nobody has seen work yet. Awaits what is
+ * a promise and nothing else: each `await` of a value already here would cost a turn of the microtask queue.
+ */
 async function proxied(
   deps: Deps,
   renewedBlind: Map<string, number>,
@@ -107,9 +110,8 @@ async function proxied(
   if (method === 'TRACE' || wantsUpgrade(req)) throw new Failure('proxy_method_refused')
   const named = req.url!.startsWith('/proxy/') ? namedByHeaders(req, deps.callers) : namedByPath(req)
 
-  const caller = named.isOperator
-    ? await deps.callers.operators.caller(askedOf(req))
-    : await deps.callers.byKey(named.key, req)
+  const asking = named.isOperator ? deps.callers.operators.caller(askedOf(req)) : deps.callers.byKey(named.key, req)
+  const caller = asking instanceof Promise ? await asking : asking
   identified(recorded, caller, named)
   if (caller.kind === 'key') {
     const standing = deps.callers.count(caller)
@@ -117,12 +119,9 @@ async function proxied(
   }
   requireScope(caller, ['environment:proxy'])
 
-  const found = await deps.connections.live(
-    caller.environment.id,
-    named.integrationKey,
-    named.connectionId,
-    'unknown_connection',
-  )
+  const { integrationKey, connectionId } = named
+  const finding = deps.connections.live(caller.environment.id, integrationKey, connectionId, 'unknown_connection')
+  const found = finding instanceof Promise ? await finding : finding
   requireConfirmed(found)
   const credential = await deps.credentials.fresh(found.holder, found.credential)
   recorded.refreshed = credential !== found.credential
@@ -134,7 +133,8 @@ async function proxied(
   const lane = deps.lanes.enter(target.origin)
   try {
     const isRemade = takesMembers(live, req)
-    const body = isRemade ? await bodyWithMembers(live, req, recorded) : await bodyOf(req, recorded)
+    const reading = isRemade ? bodyWithMembers(live, req, recorded) : bodyOf(req, recorded)
+    const body = reading instanceof Promise ? await reading : reading
     const down = downstream(res)
     await answered(deps, renewedBlind, {
       req,
