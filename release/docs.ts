@@ -1,16 +1,28 @@
 /**
  * `npm run docs`: the documentation as files, in dist/docs. A server of its own renders it, exactly as any server does, and every page that a
- * link leads to is saved. FAIRLEAD_URL is the address the pages name.
+ * link leads to is saved. Links between pages become relative, so that it can be read from a disk, without a server, and be put below any
+ * path of one (search needs that: browsers run no modules from a disk). FAIRLEAD_URL is the address the pages name.
  */
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
+import { dirname, join, posix } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { pino } from 'pino'
 import { startApp } from '../server/src/app.ts'
 import { readConfig } from '../server/src/config.ts'
 
-/** Saves everything that links below `/docs/` lead to, as a web server with index files serves it. Answers the paths. */
+const fileOf = (path: string, isPage: boolean): string => (isPage ? posix.join(path, 'index.html') : path)
+
+const isAsset = (path: string): boolean => /\.\w+$/.test(path)
+
+/** Every link of a page to a page, as a way from file to file. */
+const relinked = (html: string, from: string): string =>
+  html.replace(/(href|src)="(\/[^"#]*)(#[^"]*)?"/g, (_, attribute: string, to: string, anchor = '') => {
+    const file = fileOf(to, !isAsset(to))
+    return `${attribute}="${posix.relative(from, file)}${anchor}"`
+  })
+
+/** Saves everything that links below `/docs/` lead to. Answers the paths. */
 export async function exportDocs(from: string, into: string): Promise<string[]> {
   const saved = new Set<string>()
   const waiting = [
@@ -24,10 +36,10 @@ export async function exportDocs(from: string, into: string): Promise<string[]> 
     const answer = await fetch(`${from}${path}`)
     if (!answer.ok) throw new Error(`${path} answers ${answer.status}`)
     const text = await answer.text()
-    const page = answer.headers.get('content-type')?.startsWith('text/html')
-    const file = join(into, page ? `${path}/index.html` : path)
+    const page = answer.headers.get('content-type')?.startsWith('text/html') ?? false
+    const file = join(into, fileOf(path, page))
     await mkdir(dirname(file), { recursive: true })
-    await writeFile(file, text)
+    await writeFile(file, page ? relinked(text, path) : text)
     saved.add(path)
     if (page)
       for (const [, to] of text.matchAll(/(?:href|src)="(?!https:)([^"#]+)/g)) {

@@ -17,6 +17,10 @@ const fold = () => {
 wide.addEventListener('change', fold)
 fold()
 
+/** Where the pages are: below a server, or wherever an export was put. */
+const root = new URL('../', import.meta.url)
+document.documentElement.classList.add('can-search')
+
 const input = document.querySelector('.search input')
 const list = document.querySelector('.search ol')
 let index
@@ -25,8 +29,8 @@ let chosen = -1
 /** Read when somebody searches, not before. */
 const load = () => {
   index ??= Promise.all([
-    import('/docs/assets/minisearch.js'),
-    fetch('/docs/assets/search.json').then(answer => answer.json()),
+    import('./minisearch.js'),
+    fetch(new URL('search.json', import.meta.url)).then(answer => answer.json()),
   ]).then(([{ default: MiniSearch }, { options, sections }]) => {
     const made = new MiniSearch(options)
     made.addAll(sections)
@@ -54,7 +58,7 @@ async function search() {
       item.role = 'option'
       item.id = `found-${i}`
       const link = document.createElement('a')
-      link.href = id
+      link.href = new URL(id.slice('/docs/'.length), root)
       const small = document.createElement('small')
       small.textContent = page
       link.append(title, small)

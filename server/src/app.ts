@@ -29,7 +29,7 @@ import { activityRoutes } from './activity/routes.ts'
 import { retainActivity } from './activity/store.ts'
 import { createAudit } from './audit/audit.ts'
 import { auditRoutes } from './audit/routes.ts'
-import type { Config } from './config.ts'
+import { type Config, variables } from './config.ts'
 import { type Channel, createChannel } from './connect/notify.ts'
 import { connectRoutes } from './connect/routes.ts'
 import { expireHandshakes, findSessionCaller, sealedVerifiers } from './connect/store.ts'
@@ -322,7 +322,7 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     routes.route('/', webhookRoutes({ ...shared, deliveries }))
     routes.route('/', dashboardRoutes())
     const document = () => openApi(routes, config.url, version)
-    routes.route('/', docsRoutes({ ...shared, document }))
+    routes.route('/', docsRoutes({ ...shared, document, variables }))
     routes.route('/', absentRoutes())
 
     const proxy = createProxy({ ...shared, limits })

@@ -64,32 +64,119 @@ export class ConfigError extends Error {
   }
 }
 
-const known = new Set([
-  'FAIRLEAD_URL',
-  'FAIRLEAD_DATA_DIR',
-  'FAIRLEAD_DATABASE_DIRECT_URL',
-  'FAIRLEAD_DATABASE_DIRECT_URL_FILE',
-  'FAIRLEAD_ENCRYPTION_KEY',
-  'FAIRLEAD_ENCRYPTION_KEY_FILE',
-  'FAIRLEAD_PROVIDERS',
-  'FAIRLEAD_EGRESS_ALLOW',
-  'FAIRLEAD_EGRESS_PROXY',
-  'FAIRLEAD_EGRESS_PROXY_FILE',
-  'FAIRLEAD_TRUSTED_PROXIES',
-  'FAIRLEAD_OIDC_ISSUER',
-  'FAIRLEAD_OIDC_CLIENT_ID',
-  'FAIRLEAD_OIDC_CLIENT_SECRET',
-  'FAIRLEAD_OIDC_CLIENT_SECRET_FILE',
-  'FAIRLEAD_OIDC_NAME',
-  'FAIRLEAD_OIDC_NEWCOMERS',
-])
+export interface Variable {
+  /** As a page shows it; absent: none. */
+  default?: string
+  /** Markdown. */
+  meaning: string
+  /** Has a form ending in `_FILE`. */
+  secret?: true
+}
+
+/** Every variable there is. What is not here cannot be read: the names are types. The page about the configuration is made from it. */
+export const variables = {
+  PORT: {
+    default: '`3003`',
+    meaning: 'the port it listens on',
+  },
+  HOST: {
+    default: '`127.0.0.1`',
+    meaning: 'the address it listens on; `0.0.0.0` for all',
+  },
+  FAIRLEAD_URL: {
+    default: '`http://localhost:$PORT`',
+    meaning: 'how it is reached from outside; the OAuth callback is this and `/oauth/callback`',
+  },
+  FAIRLEAD_DATA_DIR: {
+    default: '`./.fairlead`',
+    meaning:
+      'the embedded database, the generated key, and the journal of token answers: keep it on a disk that outlives the process',
+  },
+  DATABASE_URL: {
+    meaning: 'use this PostgreSQL (15 or later) instead of the embedded one',
+    secret: true,
+  },
+  FAIRLEAD_DATABASE_DIRECT_URL: {
+    default: '`DATABASE_URL`',
+    meaning:
+      'the same database without a transaction-mode pooler in between, for LISTEN, background jobs and migrations',
+    secret: true,
+  },
+  FAIRLEAD_ENCRYPTION_KEY: {
+    default: 'generated into the data folder; **required** with `DATABASE_URL`',
+    meaning:
+      'the key-encryption key, 32 bytes as base64; a comma-separated list rotates: the first wraps the data keys, all unwrap them. Each may also be a key in AWS KMS, see below',
+    secret: true,
+  },
+  FAIRLEAD_PROVIDERS: {
+    meaning: 'a file or folder of provider definitions laid over the built-in ones, key by key',
+  },
+  FAIRLEAD_EGRESS_ALLOW: {
+    meaning:
+      'hosts, `*.suffix`, addresses or CIDRs that may be reached although the egress policy refuses them; without a port, every port and plain http',
+  },
+  FAIRLEAD_EGRESS_PROXY: {
+    meaning:
+      '`http://host:port` or `socks5://host:port`, with `user:password@` if it asks: everything that leaves goes through it. `host=proxy` or `*.suffix=proxy` for some hosts alone; several, separated by commas. Names are resolved here and checked, the proxy gets the address. `GET /egress` names the addresses to put on a provider’s list',
+    secret: true,
+  },
+  FAIRLEAD_TRUSTED_PROXIES: {
+    meaning:
+      'addresses and CIDRs of the proxies in front, e.g. `10.0.0.0/8`: their `X-Forwarded-For` says whose request it is, for limits by address and for the audit trail. Nobody else’s is believed',
+  },
+  FAIRLEAD_OIDC_ISSUER: {
+    meaning:
+      'operators may sign in to the dashboard at this identity provider, [see below](#signing-in-at-an-identity-provider)',
+  },
+  FAIRLEAD_OIDC_CLIENT_ID: {
+    meaning: 'the client you registered there',
+  },
+  FAIRLEAD_OIDC_CLIENT_SECRET: {
+    meaning: 'its secret; none: a public client',
+    secret: true,
+  },
+  FAIRLEAD_OIDC_NAME: {
+    default: 'the issuer’s host',
+    meaning: 'what it is called on the button',
+  },
+  FAIRLEAD_OIDC_NEWCOMERS: {
+    meaning:
+      'domains whose people may come in without an invitation, and as what: `acme.com=viewer,ops.acme.com=admin`',
+  },
+  AWS_ACCESS_KEY_ID: {
+    meaning: 'of whoever may use an encryption key that stays in AWS KMS, [see below](#rotating-keys)',
+  },
+  AWS_SECRET_ACCESS_KEY: {
+    meaning: 'its secret',
+    secret: true,
+  },
+  AWS_SESSION_TOKEN: {
+    meaning: 'for temporary credentials',
+    secret: true,
+  },
+  LOG_LEVEL: {
+    default: '`info`',
+    meaning: 'JSON lines on standard output: trace, debug, info, warn, error, fatal, silent',
+  },
+} as const satisfies Record<string, Variable>
+
+type Name = keyof typeof variables
+type SecretName = { [N in Name]: (typeof variables)[N] extends { secret: true } ? N : never }[Name]
+/** Pins the API key of an environment. */
+type PinnedName = `FAIRLEAD_SECRET_KEY_${string}`
+
+const isKnown = (name: string): boolean => {
+  const bare = name.replace(/_FILE$/, '')
+  const variable: Variable | undefined = Object.hasOwn(variables, bare) ? variables[bare as Name] : undefined
+  return variable !== undefined && (bare === name || variable.secret === true)
+}
 const pinnedKeyName = /^FAIRLEAD_SECRET_KEY_([A-Z0-9_]+?)(_FILE)?$/
 
 export function readConfig(env: NodeJS.ProcessEnv): Config {
   const faults: string[] = []
-  const value = (name: string): string | undefined => env[name]?.trim() || undefined
+  const value = (name: Name | `${SecretName}_FILE` | PinnedName): string | undefined => env[name]?.trim() || undefined
 
-  const secret = (name: string): Secret | undefined => {
+  const secret = (name: SecretName | PinnedName): Secret | undefined => {
     const file = value(`${name}_FILE`)
     const inline = value(name)
     if (file && inline) faults.push(`${name} and ${name}_FILE are both set; set one of them.`)
@@ -134,7 +221,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   for (const name of Object.keys(env).filter(name => name.startsWith('FAIRLEAD_'))) {
     const pinned = pinnedKeyName.exec(name)?.[1]
     if (pinned) pinnedVariables.add(pinned)
-    else if (!known.has(name)) unknownVariables.push(name)
+    else if (!isKnown(name)) unknownVariables.push(name)
   }
   const pinnedKeys = [...pinnedVariables].flatMap(variable => {
     const key = secret(`FAIRLEAD_SECRET_KEY_${variable}`)
@@ -196,7 +283,7 @@ function publicBase(text: string, faults: string[]): string {
 }
 
 function identityProvider(
-  value: (name: string) => string | undefined,
+  value: (name: Name) => string | undefined,
   clientSecret: Secret | undefined,
   faults: string[],
 ): OidcConfig | undefined {

@@ -6,6 +6,7 @@ import { readdir, readFile } from 'node:fs/promises'
 import { basename } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { causes, errors, states, warnings, webhookEvents } from '@fairlead/contract'
+import type { Variable } from '../config.ts'
 import type { Catalogue } from '../provider/catalogue.ts'
 import { guideMarkdown, guideOf } from './guide.ts'
 
@@ -44,6 +45,16 @@ const eventTable = [
   }),
 ].join('\n')
 
+const variableTable = (variables: Record<string, Variable>): string =>
+  [
+    '| variable | default | meaning |',
+    '|---|---|---|',
+    ...Object.entries(variables).map(
+      ([name, { default: otherwise, meaning, secret }]) =>
+        `| \`${name}\`${secret ? ' ◆' : ''} | ${otherwise ?? '–'} | ${meaning} |`,
+    ),
+  ].join('\n')
+
 const generated: Record<string, string> = {
   errors: errorTable,
   states: sentences(states),
@@ -52,13 +63,14 @@ const generated: Record<string, string> = {
   warnings: sentences(warnings),
 }
 
-export async function readPages(catalogue: Catalogue, url: string): Promise<Page[]> {
+export async function readPages(
+  catalogue: Catalogue,
+  url: string,
+  variables: Record<string, Variable>,
+): Promise<Page[]> {
+  const filled = { ...generated, variables: variableTable(variables) }
   const names = (await readdir(folder)).filter(name => name.endsWith('.md'))
-  const written = await Promise.all([
-    ...names.map(name => readPage(`${folder}${name}`, url)),
-    // One source for the repository and for here.
-    readPage(fileURLToPath(new URL('../../../SECURITY.md', import.meta.url)), url, { section: 'Operate', order: 6 }),
-  ])
+  const written = await Promise.all(names.map(name => readPage(`${folder}${name}`, url, filled)))
   const guides = await Promise.all(
     catalogue.list().map(async (provider): Promise<Page> => {
       const guide = await guideOf(provider, catalogue.hooks(provider), url)
@@ -78,25 +90,23 @@ export async function readPages(catalogue: Catalogue, url: string): Promise<Page
   )
 }
 
-async function readPage(
-  file: string,
-  url: string,
-  otherwise: Pick<Page, 'section' | 'order'> = { section: 'Guides', order: 50 },
-): Promise<Page> {
-  const name = basename(file, '.md').toLowerCase()
+async function readPage(file: string, url: string, filled: Record<string, string>): Promise<Page> {
+  const name = basename(file, '.md')
   const source = await readFile(file, 'utf8')
   const [, front = '', text = source] = /^---\n([\s\S]*?)\n---\n([\s\S]*)$/.exec(source) ?? []
   const said = new Map(front.split('\n').map(line => line.split(': ', 2) as [string, string]))
-  const section = sections.find(one => one === said.get('section')) ?? otherwise.section
+  const section = sections.find(one => one === said.get('section')) ?? 'Guides'
   const markdown = text
     .trim()
     .replaceAll('{{url}}', url)
-    .replace(/\{\{(\w+)\}\}/g, (whole, key: string) => generated[key] ?? whole)
+    // A link that holds in the repository leads to the same page here.
+    .replace(/\]\(([a-z-]+)\.md(#[^)]*)?\)/g, (_, page: string, anchor = '') => `](/docs/${page}${anchor})`)
+    .replace(/\{\{(\w+)\}\}/g, (whole, key: string) => filled[key] ?? whole)
   return {
     path: name === 'index' ? '/docs/' : `/docs/${name}`,
     title: /^# (.+)$/m.exec(markdown)?.[1] ?? name,
     section,
-    order: Number(said.get('order') ?? otherwise.order),
+    order: Number(said.get('order') ?? 50),
     listed: name !== 'index',
     markdown,
   }

@@ -8,6 +8,7 @@ import { createRequire } from 'node:module'
 import { fileURLToPath } from 'node:url'
 import { getGuide } from '@fairlead/contract'
 import type { Context } from 'hono'
+import type { Variable } from '../config.ts'
 import { Failure } from '../errors.ts'
 import { api, type Guard } from '../http/api.ts'
 import { Html } from '../http/page.ts'
@@ -24,6 +25,8 @@ interface Deps {
   document: () => Document
   guard: Guard
   url: string
+  /** What the page about the configuration is made from. */
+  variables: Record<string, Variable>
 }
 
 const asset = (path: string): string => fileURLToPath(new URL(`../../../${path}`, import.meta.url))
@@ -43,7 +46,7 @@ const reference: Omit<Page, 'markdown'> = {
   listed: true,
 }
 
-export function docsRoutes({ catalogue, document, guard, url }: Deps) {
+export function docsRoutes({ catalogue, document, guard, url, variables }: Deps) {
   const app = api()
 
   app.openapi(guard(getGuide), async c => {
@@ -55,7 +58,7 @@ export function docsRoutes({ catalogue, document, guard, url }: Deps) {
   // Read at the first page and kept: a new page comes with a new version. A failed reading is tried again.
   let reading: Promise<Page[]> | undefined
   const pages = (): Promise<Page[]> => {
-    reading ??= readPages(catalogue, url).catch(error => {
+    reading ??= readPages(catalogue, url, variables).catch(error => {
       reading = undefined
       throw error
     })

@@ -1,8 +1,16 @@
 /** The documentation as a whole: every page is reached, every link and anchor leads somewhere, search finds, nothing comes from elsewhere. */
 import assert from 'node:assert/strict'
+import { existsSync, statSync } from 'node:fs'
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
 import { test } from 'node:test'
 import MiniSearch from 'minisearch'
+import { exportDocs } from '../../../release/docs.ts'
+import { type Variable, variables } from '../../src/config.ts'
+import { slug } from '../../src/docs/markdown.ts'
 import { startFairlead } from '../support/fairlead.ts'
+import { repository, written } from './blocks.ts'
 
 test('every page is there, every link leads somewhere, and nothing is left to fill in', async t => {
   const fairlead = await startFairlead(t)
@@ -79,5 +87,66 @@ test('search finds what is meant, and machines read the same pages', async t => 
     const answer = await fetch(link)
     assert.equal(answer.status, 200, link)
     if (link.endsWith('.md')) assert.match(answer.headers.get('content-type') ?? '', /^text\/markdown/)
+  }
+})
+
+test('the export is the site, and its links lead from file to file, wherever it is put', async t => {
+  const fairlead = await startFairlead(t)
+  const into = await mkdtemp(join(tmpdir(), 'fairlead-docs-'))
+  t.after(() => rm(into, { recursive: true }))
+  const saved = await exportDocs(fairlead.url, into)
+  const files = (await readdir(into, { recursive: true })).filter(name => name.endsWith('.html'))
+  assert.ok(files.length > 60, `${files.length} pages`)
+  const texts = new Map<string, string>()
+  for (const name of files) texts.set(join(into, name), await readFile(join(into, name), 'utf8'))
+  for (const [file, text] of texts)
+    for (const [, to = '', anchor] of text.matchAll(/(?:href|src)="(?!https:)([^"#]*)(?:#([^"]*))?"/g)) {
+      const what = `${file} → ${to}#${anchor}`
+      assert.doesNotMatch(to, /^\/|^[a-z]+:/, what)
+      const target = to === '' ? file : join(dirname(file), to)
+      assert.ok(existsSync(target) && statSync(target).isFile(), what)
+      if (anchor) assert.ok(texts.get(target)?.includes(`id="${anchor}"`), what)
+    }
+  // Nothing is served that was not saved, and machines are led to the same pages.
+  for (const { path } of (await fairlead.call('GET', '/docs/assets/search.json')).json.sections.map(
+    (one: { id: string }) => ({ path: one.id.split('#')[0] }),
+  ))
+    assert.ok(saved.includes(path), path)
+  const led = [...(await readFile(join(into, 'llms.txt'), 'utf8')).matchAll(/\]\(http:\/\/[^/]+(\/docs[^)]+)\)/g)]
+  assert.ok(led.length > 15)
+  for (const [, path = ''] of led) assert.ok(saved.includes(path), path)
+})
+
+test('the page about the configuration has every variable, and pages name tests that are there', async t => {
+  const fairlead = await startFairlead(t)
+  const page = await (await fetch(`${fairlead.url}/docs/configuration.md`)).text()
+  for (const [name, { secret }] of Object.entries<Variable>(variables))
+    assert.ok(page.includes(`| \`${name}\`${secret ? ' ◆' : ''} |`), name)
+  const settings = Object.keys((await fairlead.call('GET', '/environment/settings')).json)
+  for (const name of settings.filter(name => !['signing_keys', 'connect_ui'].includes(name)))
+    assert.ok(page.includes(`\`${name}\``), `the setting ${name}`)
+  for (const name of await readdir(join(repository, 'docs'))) {
+    if (!name.endsWith('.md')) continue
+    const text = await readFile(join(repository, 'docs', name), 'utf8')
+    for (const [path] of text.matchAll(/(?:server|release|cli|node|browser|simulator)\/test(?:\/[\w.-]+)*/g))
+      assert.ok(existsSync(join(repository, path)), `${name}: ${path}`)
+  }
+})
+
+test('links between files of the repository hold, for whoever reads it there', async () => {
+  for (const page of [...written, 'ARCHITECTURE.md', 'DECISIONS.md', 'SECURITY.md', 'CHANGELOG.md']) {
+    const text = (await readFile(join(repository, page), 'utf8')).replace(/^```[\s\S]*?^```$/gm, '')
+    const links = [...text.matchAll(/\]\(([^)\s]+)\)|(?:src|srcset)="([^"]+)"/g)].map(([, to, source]) => to ?? source!)
+    // Below a server there are pages that are no files.
+    for (const to of links.filter(to => !/^(?:https?:|\/docs\/|\/openapi\.json|#|mailto:)/.test(to))) {
+      const [file = '', anchor] = to.split('#')
+      const target = join(repository, dirname(page), file)
+      assert.ok(existsSync(target), `${page} → ${to}`)
+      if (!anchor) continue
+      const headings = [...(await readFile(target, 'utf8')).matchAll(/^#+ (.+)$/gm)].map(([, heading]) =>
+        slug(heading!),
+      )
+      assert.ok(headings.includes(anchor), `${page} → ${to}`)
+    }
   }
 })
