@@ -1,13 +1,19 @@
 /**
  * `npm run screenshots`: a picture of every main screen, in both themes, on a large and a small screen, from real pages of a real server.
  * They go to screenshots/ (not kept in git), one folder per face. A face is a function that walks through its screens and takes pictures.
+ * `npm run screenshots readme` takes those of the README, as WebP, into docs/pictures/, which is kept.
  */
-import { mkdir, rm } from 'node:fs/promises'
+import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Page } from 'playwright-core'
+import { openDb } from '../../src/db/open.ts'
+import { newOwner, password } from '../support/operator.ts'
+import { newEncryptionKey, vaultOn } from '../support/vault.ts'
+import { fillWithData } from './support/data.ts'
 import { type BrowserWorld, sandbox, startBrowserWorld } from './world.ts'
 
 const folder = join(import.meta.dirname, '../../../screenshots')
+const pictures = join(import.meta.dirname, '../../../docs/pictures')
 
 export interface Camera {
   world: BrowserWorld
@@ -106,9 +112,128 @@ async function server({ world, page, take }: Camera): Promise<void> {
   await take('docs')
 }
 
+/** Once the page has what it was waiting for. */
+async function settled(page: Page): Promise<void> {
+  await page.getByRole('heading', { level: 1 }).first().waitFor()
+  await page.waitForLoadState('networkidle')
+  await page.locator('.skeleton').first().waitFor({ state: 'detached' })
+}
+
+async function examined(page: Page): Promise<void> {
+  await page.getByRole('button', { name: 'Examine' }).click()
+  await page.getByText('Not examined yet').waitFor({ state: 'detached' })
+  await settled(page)
+}
+
+async function signIn({ world, page }: Camera): Promise<void> {
+  await page.goto(`${world.fairlead.app.url}/app/`)
+  await page.getByLabel('E-mail address').fill('owner@acme.com')
+  await page.getByLabel('Password').fill(password)
+  await page.getByRole('button', { name: 'Sign in' }).click()
+  await page.getByRole('heading', { level: 1, name: 'Home' }).waitFor()
+}
+
+/** The one that was made by hand and called: everything about it is real. */
+const realConnection = async ({ world }: Camera): Promise<string> => {
+  const listed = await world.fairlead.call('GET', `/connections?endUserId=ada&limit=1`)
+  return `connections/${sandbox}/${listed.json.connections[0].connection_id}`
+}
+
+/** Every page of the dashboard, with a busy environment behind it. */
+async function dashboard(camera: Camera): Promise<void> {
+  const { world, page, take } = camera
+  const open = async (path: string) => {
+    await page.goto(`${world.fairlead.app.url}/app/${path}`)
+    await settled(page)
+  }
+  await page.goto(`${world.fairlead.app.url}/app/`)
+  await page.getByRole('button', { name: 'Sign in' }).waitFor()
+  await take('0-sign-in')
+  await signIn(camera)
+  for (const [name, path] of [
+    ['1-home', ''],
+    ['2-integrations', 'integrations'],
+    ['2-integrations-catalogue', 'integrations?new=1'],
+    ['2-integrations-new', `integrations?new=${sandbox}`],
+    ['2-integration', `integrations/${sandbox}`],
+    ['3-connections', 'connections'],
+    ['4-connection', await realConnection(camera)],
+    ['5-activity', 'activity'],
+    ['6-webhooks', 'webhooks'],
+    ['7-playground', 'playground'],
+    ['8-keys', 'keys'],
+    ['9-audit', 'audit'],
+    ['10-settings-webhooks', 'settings/webhooks'],
+    ['10-settings-connect', 'settings/connect'],
+    ['10-settings-encryption', 'settings/encryption'],
+    ['10-settings-people', 'settings/people'],
+    ['10-settings-you', 'settings/you'],
+    ['11-nothing', 'nowhere'],
+  ] as const) {
+    await open(path)
+    if (name === '4-connection') await examined(page)
+    await take(name)
+  }
+  await open('activity')
+  await page.locator('.line.calls').first().click()
+  await page.getByRole('button', { name: 'Copy as curl' }).waitFor()
+  await take('5-activity-call')
+  await open('')
+  await page.keyboard.press('Control+k')
+  await page.keyboard.type('conn')
+  await take('12-palette')
+}
+
+async function docs({ world, page, width, take }: Camera): Promise<void> {
+  for (const path of [
+    '',
+    'quick-start',
+    'security',
+    'providers/salesforce-sandbox',
+    'errors',
+    'configuration',
+    'api',
+  ]) {
+    await page.goto(`${world.fairlead.app.url}/docs/${path}`)
+    await settled(page)
+    await take(path === '' ? 'home' : path.replaceAll('/', '-'))
+  }
+  if (width < 800) return
+  await page.getByRole('combobox').fill('callback url')
+  await page.getByRole('option').first().waitFor()
+  await take('search')
+}
+
+/** What a stranger sees first. */
+async function readme(camera: Camera): Promise<void> {
+  const { world, page, theme } = camera
+  const devtools = await page.context().newCDPSession(page)
+  const keep = async (name: string) => {
+    await page.mouse.move(0, 0)
+    const { data } = await devtools.send('Page.captureScreenshot', { format: 'webp', quality: 80 })
+    await writeFile(join(pictures, `${name}-${theme}.webp`), Buffer.from(data, 'base64'))
+  }
+  await page.setViewportSize({ width: 520, height: 700 })
+  await page.goto(await world.newLink())
+  await page.getByRole('radio', { name: /Paste/ }).check()
+  await page.getByLabel('Address of your org').fill('https://acme--uat.sandbox.lightning.force.com/lightning/page/home')
+  await page.getByText('acme--uat').last().waitFor()
+  await page.getByLabel('Address of your org').blur()
+  await keep('connect')
+  await page.setViewportSize({ width: 1280, height: 860 })
+  await signIn(camera)
+  await settled(page)
+  await keep('home')
+  await page.goto(`${world.fairlead.app.url}/app/${await realConnection(camera)}`)
+  await examined(page)
+  await keep('connection')
+}
+
 export const faces: Record<string, ((camera: Camera) => Promise<void>)[]> = {
   connect: [connect, silence],
   server: [server],
+  dashboard: [dashboard],
+  docs: [docs],
 }
 
 const providers = `
@@ -130,31 +255,72 @@ ledger:
     workspace: { type: string, title: Workspace, suffix: .ledger.example, pattern: '^[a-z]+$', order: 1 }
 `
 
+/** A sign-in as somebody would do it, and what they would do then. */
+async function connectOne(world: BrowserWorld): Promise<void> {
+  const { page } = await world.visit()
+  await page.goto(await world.newLink({ end_user: { id: 'ada', display_name: 'Ada of Acme', email: 'ada@acme.com' } }))
+  await page.getByText('Salesforce Sandbox').first().click()
+  await page.getByRole('radio', { name: 'Sandbox' }).check()
+  await page.getByRole('button', { name: 'Continue' }).click()
+  const opened = page.waitForEvent('popup')
+  await page.getByRole('button', { name: /^Continue to/ }).click()
+  const window = await opened
+  await window.getByRole('button', { name: 'Log In' }).click()
+  await window.getByRole('button', { name: 'Allow' }).click()
+  await page.getByRole('heading', { name: 'Salesforce Sandbox is connected' }).waitFor()
+  await world.leave()
+  const [connection] = await world.connections()
+  const at = { 'Provider-Config-Key': sandbox, 'Connection-Id': connection!.connection_id }
+  for (const path of ['limits', 'query?q=SELECT+Name+FROM+Account', 'sobjects/Account/none', 'sobjects', 'limits'])
+    await world.fairlead.call('GET', `/proxy/services/data/v66.0/${path}`, undefined, at)
+}
+
 async function main(only: string[]): Promise<void> {
   const closers: (() => Promise<void>)[] = []
-  const world = await startBrowserWorld({ after: close => void closers.push(close) }, providers)
+  const ends = { after: (close: () => Promise<void>) => void closers.push(close) }
+  const encryptionKey = newEncryptionKey()
+  const world = await startBrowserWorld(ends, providers, { FAIRLEAD_ENCRYPTION_KEY: encryptionKey })
+  const { call, databaseUrl } = world.fairlead
   try {
-    await world.fairlead.call('PATCH', '/environment/settings', { connect_ui: { product_name: 'Beacon CRM' } })
+    await call('PATCH', '/environment/settings', { connect_ui: { product_name: 'Beacon CRM' } })
     const credentials = { type: 'OAUTH2', client_id: 'x', client_secret: 'y' }
     for (const body of [
       { provider: 'ledger', unique_key: 'ledger' },
       { provider: 'salesforce', unique_key: 'salesforce', credentials },
     ]) {
-      const made = await world.fairlead.call('POST', '/integrations', body)
+      const made = await call('POST', '/integrations', body)
       if (made.status !== 200) throw new Error(made.text)
     }
-    for (const [face, walks] of Object.entries(faces)) {
-      if (only.length > 0 && !only.includes(face)) continue
-      const target = join(folder, face)
+    await newOwner(world.fairlead)
+    const isBusy = only.length === 0 || only.some(face => ['dashboard', 'readme'].includes(face))
+    if (isBusy) {
+      await call('PATCH', '/environment/settings', { webhook_url: 'https://hooks.acme.com/fairlead' })
+      const { db, close } = await openDb({ url: databaseUrl })
+      ends.after(close)
+      await fillWithData(world.fairlead, db, await vaultOn(db, encryptionKey))
+      await connectOne(world)
+    }
+    const walks: [string, ((camera: Camera) => Promise<void>)[]][] = only.includes('readme')
+      ? [['readme', [readme]]]
+      : Object.entries(faces).filter(([face]) => only.length === 0 || only.includes(face))
+    for (const [face, steps] of walks) {
+      const target = face === 'readme' ? pictures : join(folder, face)
       await rm(target, { recursive: true, force: true })
       await mkdir(target, { recursive: true })
       for (const theme of ['light', 'dark'] as const)
-        for (const [width, height] of [
-          [1440, 900],
-          [360, 780],
-        ] as const)
-          for (const walk of walks) {
-            const { page } = await world.visit({ colorScheme: theme, viewport: { width, height } })
+        for (const [width, height] of face === 'readme'
+          ? ([[1280, 860]] as const)
+          : ([
+              [1440, 900],
+              [360, 780],
+            ] as const))
+          for (const walk of steps) {
+            const { page } = await world.visit({
+              colorScheme: theme,
+              viewport: { width, height },
+              reducedMotion: 'reduce',
+              ...(face === 'readme' && { deviceScaleFactor: 1.5 }),
+            })
             const take = async (name: string, of = page) => {
               await of.mouse.move(0, 0)
               await of.screenshot({ path: join(target, `${name}-${theme}-${width}.png`), animations: 'disabled' })
@@ -162,7 +328,7 @@ async function main(only: string[]): Promise<void> {
             await walk({ world, theme, width, page, take })
             await world.leave()
           }
-      process.stdout.write(`screenshots/${face}\n`)
+      process.stdout.write(`${target}\n`)
     }
   } finally {
     for (const close of closers.reverse()) await close()

@@ -31,13 +31,17 @@ export interface Visitor {
 type Ends = { after(work: () => Promise<void>): void }
 
 /** `providers`: YAML laid over the catalogue beside the simulator's. */
-export async function startBrowserWorld(ends: Ends, providers = ''): Promise<BrowserWorld> {
+export async function startBrowserWorld(
+  ends: Ends,
+  providers = '',
+  env: Record<string, string> = {},
+): Promise<BrowserWorld> {
   const opened = lastFirst(ends)
   await buildPages(line => void process.stdout.write(`${line}\n`))
   const simulator = await startSimulator()
   opened.after(() => simulator.close())
   const overlay = sandboxOverlay(simulator.base('test', 'name'), ['*.salesforce.localhost'])
-  const fairlead = await startFairlead(opened, { providers: `${overlay}${providers}` })
+  const fairlead = await startFairlead(opened, { providers: `${overlay}${providers}`, env })
   const { clientId, clientSecret } = simulator.app('acme--uat')
   simulator.control.setApp({ clientId, callbacks: [`${fairlead.app.url}/oauth/callback`] })
   const credentials = { type: 'OAUTH2', client_id: clientId, client_secret: clientSecret }
