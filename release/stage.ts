@@ -41,15 +41,7 @@ const targets: Target[] = [
   {
     folder: 'server',
     runsOn: 'node',
-    house: [
-      'server/src/db/migrations',
-      'providers',
-      'docs',
-      'theme/tokens.css',
-      'connect-ui/dist',
-      'dashboard/dist',
-      'SECURITY.md',
-    ],
+    house: ['server/src/db/migrations', 'providers', 'docs', 'theme/tokens.css', 'connect-ui/dist', 'dashboard/dist'],
   },
 ]
 
@@ -201,8 +193,8 @@ async function compile({ folder, runsOn, beside, house }: Target, out: string): 
   for (const path of house ?? [])
     await cp(join(root, path), join(out, 'dist', path), {
       recursive: true,
-      // Compiled already, or of the build alone.
-      filter: from => !from.endsWith('.ts') && basename(from) !== '.sources',
+      // Compiled already, of the build alone, or of the README.
+      filter: from => !from.endsWith('.ts') && !['.sources', 'pictures'].includes(basename(from)),
     })
 }
 
