@@ -48,11 +48,15 @@ async function listening(port: number): Promise<boolean> {
   }
 }
 
-/** proc(5): fields 14 and 15 of stat, in ticks of 10 ms; the process's name may hold spaces and ends at the last ")". */
-function cpuOf(pid: number): number {
+/**
+ * proc(5): fields 14 and 15 of stat, in ticks of 10 ms, and 16 and 17 of the children it has waited for; the process's name may hold spaces
+ * and ends at the last ")".
+ */
+export function cpuOf(pid: number, { withEnded = false } = {}): number {
   const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-  return (Number(fields[11]) + Number(fields[12])) * 10_000
+  const ticks = fields.slice(11, withEnded ? 15 : 13).reduce((sum, field) => sum + Number(field), 0)
+  return ticks * 10_000
 }
 
 const rssOf = (pid: number): number =>

@@ -12,6 +12,7 @@ export type CallOutcome = z.infer<typeof callOutcome>
 export const activityView = z
   .object({
     id: z.string(),
+    request_id: z.string().openapi({ description: 'The header `Fairlead-Request-Id` of its answer.' }),
     at: z.string().openapi({ description: 'When it ended.' }),
     api_key_id: z.number().nullable().openapi({ description: 'Null: an operator, in the dashboard.' }),
     provider_config_key: z.string(),
@@ -77,6 +78,11 @@ export const listActivity = createRoute({
         .regex(/^[1-5](\d\d|xx)$/, 'A status such as 404, or a class such as 4xx.')
         .optional(),
       outcome: callOutcome.optional(),
+      request_id: z
+        .string()
+        .max(64)
+        .optional()
+        .openapi({ description: 'The header `Fairlead-Request-Id` of an answer.' }),
       method: z
         .string()
         .regex(/^[A-Z-]{1,20}$/, 'In capitals.')

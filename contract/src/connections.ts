@@ -60,20 +60,45 @@ export const listConnections = createRoute({
   request: {
     query: z.preprocess(
       foldTags,
-      z.strictObject({
-        connectionId: z.string().optional(),
-        search: z.string().max(255).optional(),
-        endUserId: z.string().optional(),
-        endUserOrganizationId: z.string().optional(),
-        integrationId: z.string().optional(),
-        state: stateName.optional(),
-        tags: z.record(z.string(), z.string()).optional(),
-        limit: z.coerce.number().int().min(1).max(2000).optional(),
-        page: z.coerce.number().int().min(0).max(100_000).optional(),
-      }),
+      z
+        .strictObject({
+          connectionId: z.string().optional(),
+          search: z.string().max(255).optional(),
+          endUserId: z.string().optional(),
+          endUserOrganizationId: z.string().optional(),
+          integrationId: z.string().optional(),
+          state: stateName.optional(),
+          tags: z.record(z.string(), z.string()).optional(),
+          limit: z.coerce.number().int().min(1).max(2000).optional(),
+          page: z.coerce
+            .number()
+            .int()
+            .min(0)
+            .max(100_000)
+            .optional()
+            .openapi({ description: 'Counted from 0. What it skips is read; `cursor` costs the same anywhere.' }),
+          cursor: z
+            .string()
+            .regex(/^\d{1,15}$/, 'Send `next_cursor` of the page before as it came.')
+            .optional()
+            .openapi({ description: '`next_cursor` of the page before, instead of `page`.' }),
+        })
+        .refine(({ page, cursor }) => page === undefined || cursor === undefined, {
+          path: ['cursor'],
+          message: 'Send either `page` or `cursor`.',
+        }),
     ) as unknown as z.ZodObject,
   },
-  responses: { 200: json(z.object({ connections: z.array(listedConnection) }), 'The connections.'), ...failing },
+  responses: {
+    200: json(
+      z.object({
+        connections: z.array(listedConnection),
+        next_cursor: z.string().nullable().openapi({ description: 'Ours. Null on the last page.' }),
+      }),
+      'A page, 10,000 connections unless said.',
+    ),
+    ...failing,
+  },
 })
 
 export interface ConnectionFilter {
@@ -86,6 +111,7 @@ export interface ConnectionFilter {
   tags?: Record<string, string>
   limit?: number
   page?: number
+  cursor?: string
 }
 
 const timeline = z
@@ -119,7 +145,9 @@ const overview = z
     attention: z
       .array(listedConnection)
       .openapi({ description: 'Those that are not simply active, the latest first.' }),
-    renewed_today: z.number().openapi({ description: 'Grants whose tokens were renewed in the last 24 hours.' }),
+    renewed_today: z
+      .number()
+      .openapi({ description: 'How often tokens were renewed in the last 24 hours, to the hour.' }),
     failing: z.number().openapi({ description: 'Grants whose last renewal failed.' }),
     soonest: z
       .object({ connection_id: z.string(), provider_config_key: z.string(), expires_at: z.string() })

@@ -47,7 +47,9 @@ import { createKeepAlive } from './credential/keep-alive.ts'
 import { pruneReceipts, retireLate, sealedJobs } from './credential/revocation/store.ts'
 import { createRevocations } from './credential/revocation.ts'
 import {
+  type CredentialStore,
   countInDoubt,
+  countRenewals,
   countUnwell,
   createCredentialStore,
   pruneCredentials,
@@ -67,7 +69,7 @@ import { doctorRoutes } from './doctor/routes.ts'
 import { endUserRoutes } from './end-user/routes.ts'
 import { Failure } from './errors.ts'
 import { absentRoutes } from './http/absent.ts'
-import { api, type Guard, jsonOnly, limitBody, onError, onNotFound, openToPages } from './http/api.ts'
+import { api, type Guard, jsonOnly, limitBody, onError, onNotFound, openToPages, requestIdHeader } from './http/api.ts'
 import { currentPath } from './http/older.ts'
 import { isWatching, shed, watchOverload } from './http/overload.ts'
 import { type Listening, listen } from './http/server.ts'
@@ -81,10 +83,12 @@ import {
 } from './integration/store.ts'
 import { readLag } from './job/store.ts'
 import { type Jobs, jobsAtOnce, migrateJobs, startJobs, type Task } from './job/worker.ts'
+import { newRequestId } from './lib/id.ts'
 import type { Log } from './lib/log.ts'
 import { Secret } from './lib/secret.ts'
 import { minutes, seconds, systemClock } from './lib/time.ts'
 import { createLimits as createRequestLimits } from './limit/limits.ts'
+import { parseEgressAllow } from './net/allow.ts'
 import { createAddressOf } from './net/caller-address.ts'
 import { createEgress } from './net/egress.ts'
 import { addressesOf, exitsOf } from './net/exits.ts'
@@ -93,7 +97,9 @@ import { createExplain } from './provider/explain.ts'
 import { providerRoutes } from './provider/routes.ts'
 import { createLimits } from './proxy/limits.ts'
 import { createProxy, isProxied } from './proxy/routes.ts'
-import type { Db } from './seams.ts'
+import type { Db, Trace } from './seams.ts'
+import type { TracingSettings } from './trace/settings.ts'
+import type { Tracing } from './trace/tracing.ts'
 import { readKeyFile, writeKeyFile } from './vault/key-file.ts'
 import { kmsKey } from './vault/kms.ts'
 import { configuredKeys } from './vault/provider.ts'
@@ -139,9 +145,11 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
         'provider definitions ask for what this version cannot do; connections of these are not made here',
       )
     const { database, jobPool } = await openDatabase(config, log, closers)
-    const { db } = database
+    const tracing = config.tracing && (await startTracing(config.tracing, log, n => observed.untold(n), closers))
+    const db = tracing?.db(database.db) ?? database.db
     const keyStore = createKeyStore(db)
-    const egress = createEgress({ rules: config.egressAllow, proxies: config.egressProxies })
+    const wayOut = createEgress({ rules: config.egressAllow, proxies: config.egressProxies })
+    const egress = tracing?.egress(wayOut) ?? wayOut
     closers.push(() => egress.close())
     const keys = configuredKeys(await encryptionKeys(config, database), arn => kmsKey(egress, config.aws!, arn))
     const ring = await openRing(keyStore, keys)
@@ -180,6 +188,7 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
       webhooks: () => readBacklog(db),
       jobLag: () => readLag(db),
       pool: database.load,
+      caches: () => ({ callers: callers.lookups, connections: connections.lookups }),
     })
     const recorder = createActivity({ db, vault, clock, log, onDropped: observed.dropped })
     closers.push(() => recorder.drain())
@@ -187,6 +196,14 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
       ...recorder,
       record(call) {
         observed.call(call)
+        tracing?.annotate({
+          'fairlead.integration': call.integration,
+          'fairlead.connection': call.connection,
+          'fairlead.outcome': call.outcome,
+          'fairlead.retries': call.retries,
+          'fairlead.refreshed': call.refreshed,
+          'error.type': call.error,
+        })
         recorder.record(call)
       },
     }
@@ -197,9 +214,19 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
         await pruneOperators(db)
       }),
     )
+    let renewals = new Map<number, number>()
+    closers.push(
+      every(seconds(1), log, async () => {
+        if (renewals.size === 0) return
+        const counted = renewals
+        renewals = new Map()
+        await countRenewals(db, counted)
+      }),
+    )
     const credentials = createCredentials({
       ...refreshing,
-      store: createCredentialStore(stores),
+      store: tracing ? inSteps(createCredentialStore(stores), tracing.trace) : createCredentialStore(stores),
+      trace: tracing?.trace,
       journal,
       watch: watchIntents(clock, timing.quiet),
       node: `${hostname()}:${process.pid}:${randomUUID().slice(0, 8)}`,
@@ -208,7 +235,11 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
         await retireLate(db, stores, holder, late)
         revocations.kick()
       },
-      onOutcome: observed.refresh,
+      onOutcome(outcome, { environmentId }) {
+        observed.refresh(outcome)
+        if (outcome.kind === 'renewed') renewals.set(environmentId, (renewals.get(environmentId) ?? 0) + 1)
+        tracing?.annotate({ 'fairlead.outcome': outcome.kind })
+      },
       onRenewed: credential => connections.credentialRenewed(credential.id),
       holderOf: async id => {
         const integration = await findIntegrationById(stores, id)
@@ -276,6 +307,7 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
       c.set('addressOf', addressOf)
       return next()
     })
+    if (tracing) routes.use(tracing.naming)
     routes.openapi(getHealth, c => c.json({ result: 'ok' as const }, 200))
     let stopping = false
     let reached = performance.now()
@@ -329,10 +361,18 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     const listener = getRequestListener(routes.fetch)
     const overload = watchOverload()
     closers.push(async () => overload.close())
+    const serve = (req: IncomingMessage, res: ServerResponse, requestId: string): Promise<void> => {
+      // The proxy writes its heads whole: a header set beforehand would cost each of them a merge.
+      if (isProxied(req.url ?? '')) return proxy(req, res, requestId)
+      res.setHeader(requestIdHeader, requestId)
+      return listener(req, res)
+    }
+    const served = tracing?.serving(serve) ?? serve
     const handler = (req: IncomingMessage, res: ServerResponse) => {
       req.url = currentPath(req.method, req.url ?? '')
-      if (overload.isOver() && !isWatching(req.url)) return shed(res)
-      void (isProxied(req.url) ? proxy(req, res) : listener(req, res))
+      const requestId = newRequestId()
+      if (overload.isOver() && !isWatching(req.url)) return shed(res, requestId)
+      void served(req, res, requestId)
     }
     const server: Listening = await listen(handler, config, channel.sockets)
     let jobs: Jobs | undefined
@@ -396,6 +436,32 @@ export async function migrateHere(direct: Address, log: Log): Promise<void> {
   const pool = openDirectPool(direct, 1)
   await migrateJobs({ db, pool, log }).finally(() => Promise.all([close(), pool.end()]))
 }
+
+/** Imported only when somebody asked. The collector is the operator's own, so it may be a private address, and is no proxy's business. */
+async function startTracing(
+  settings: TracingSettings,
+  log: Log,
+  onDropped: (spans: number) => void,
+  closers: (() => Promise<unknown>)[],
+): Promise<Tracing> {
+  const [{ createTracing }, { createExporter }] = await Promise.all([
+    import('./trace/tracing.ts'),
+    import('./trace/export.ts'),
+  ])
+  const egress = createEgress({ rules: parseEgressAllow(settings.url.host).rules, proxies: [] })
+  closers.push(() => egress.close())
+  const tracing = createTracing(settings, createExporter({ egress, settings, version, log, onDropped }))
+  closers.push(() => tracing.close())
+  return tracing
+}
+
+/** What a refresh spends its time on beside the provider. */
+const inSteps = (store: CredentialStore, trace: Trace): CredentialStore => ({
+  ...store,
+  claim: (...given) => trace('refresh.claim', {}, () => store.claim(...given)),
+  intend: (...given) => trace('refresh.intent', {}, () => store.intend(...given)),
+  install: (...given) => trace('refresh.install', {}, () => store.install(...given)),
+})
 
 async function openDatabase(
   config: Config,

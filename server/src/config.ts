@@ -8,6 +8,7 @@ import { Secret } from './lib/secret.ts'
 import { type EgressRules, parseEgressAllow } from './net/allow.ts'
 import { parseTrustedProxies } from './net/caller-address.ts'
 import { type EgressProxy, parseEgressProxies } from './net/tunnel.ts'
+import { readTracing, type TracingSettings } from './trace/settings.ts'
 import { type AwsCredentials, kmsArn } from './vault/kms.ts'
 import { kmsPrefix } from './vault/provider.ts'
 
@@ -36,6 +37,8 @@ export interface Config {
   egressProxies: EgressProxy[]
   /** In front of this server: what they say of a request's origin is believed. */
   trustedProxies: string[]
+  /** Where traces go; undefined: nowhere, and nothing is loaded for it. */
+  tracing: TracingSettings | undefined
   /** Where operators may sign in instead of with a password. */
   oidc: OidcConfig | undefined
   logLevel: (typeof logLevels)[number]
@@ -143,6 +146,46 @@ export const variables = {
     meaning:
       'domains whose people may come in without an invitation, and as what: `acme.com=viewer,ops.acme.com=admin`',
   },
+  OTEL_EXPORTER_OTLP_ENDPOINT: {
+    meaning:
+      'where [traces](/docs/metrics#traces) go: a collector’s HTTP port, e.g. `http://collector:4318`. None: no traces',
+  },
+  OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: {
+    meaning: 'the same with its path, e.g. `http://collector:4318/v1/traces`',
+  },
+  OTEL_EXPORTER_OTLP_HEADERS: {
+    meaning: 'headers for it: `key=value,key=value`',
+    secret: true,
+  },
+  OTEL_EXPORTER_OTLP_PROTOCOL: {
+    default: '`http/json`',
+    meaning: 'traces leave as JSON over HTTP, which collectors take beside `http/protobuf`; `grpc` is refused',
+  },
+  OTEL_SERVICE_NAME: {
+    default: '`fairlead`',
+    meaning: 'what the collector calls these servers',
+  },
+  OTEL_RESOURCE_ATTRIBUTES: {
+    meaning: 'what else it hears of them: `key=value,key=value`',
+  },
+  OTEL_TRACES_SAMPLER: {
+    default: '`parentbased_always_on`',
+    meaning: '`always_on`, `always_off` or `traceidratio`, each also after `parentbased_`',
+  },
+  OTEL_TRACES_SAMPLER_ARG: {
+    default: '`1`',
+    meaning: 'of `traceidratio`: from 0 to 1',
+  },
+  OTEL_TRACES_EXPORTER: {
+    meaning: '`none`: no traces',
+  },
+  OTEL_SDK_DISABLED: {
+    meaning: '`true`: no traces',
+  },
+  FAIRLEAD_TRACE_PROVIDERS: {
+    default: '`false`',
+    meaning: 'whether providers are sent a `traceparent`',
+  },
   AWS_ACCESS_KEY_ID: {
     meaning: 'of whoever may use an encryption key that stays in AWS KMS, [see below](#rotating-keys)',
   },
@@ -245,6 +288,8 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   const trusted = parseTrustedProxies(value('FAIRLEAD_TRUSTED_PROXIES') ?? '')
   faults.push(...trusted.faults.map(fault => `FAIRLEAD_TRUSTED_PROXIES: ${fault}`))
 
+  const tracing = readTracing(value, secret, faults)
+
   const oidc = identityProvider(value, secret('FAIRLEAD_OIDC_CLIENT_SECRET'), faults)
 
   const logLevel = (value('LOG_LEVEL') ?? 'info') as Config['logLevel']
@@ -265,6 +310,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     egressAllow: egress.rules,
     egressProxies: proxies.proxies,
     trustedProxies: trusted.networks,
+    tracing,
     oidc,
     logLevel,
     unknownVariables,

@@ -56,6 +56,13 @@ export interface Egress {
   close(): Promise<void>
 }
 
+/** Runs `work` as a named step of whatever is being traced. Absent where nobody collects traces: a step is then merely done. */
+export type Trace = <T>(
+  name: string,
+  attributes: Record<string, string | number | boolean | undefined>,
+  work: () => Promise<T>,
+) => Promise<T>
+
 /** Time, handed over so that a simulation can own it. */
 export interface Clock {
   /** Milliseconds on this process's monotonic clock. A wall clock jumps, so no window, wait or lifetime is measured by one. */

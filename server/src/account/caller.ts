@@ -8,7 +8,7 @@ import type { Actor } from '../audit/audit.ts'
 import { type Outage, outageMs } from '../db/outage.ts'
 import { Failure } from '../errors.ts'
 import { incomingOf } from '../http/api.ts'
-import { createCache } from '../lib/cache.ts'
+import { createCache, type Lookups } from '../lib/cache.ts'
 import { minutes } from '../lib/time.ts'
 import { type Limits, type Standing, standingHeaders } from '../limit/limits.ts'
 import { type AddressOf, isLoopback, networkOf } from '../net/caller-address.ts'
@@ -55,6 +55,8 @@ export interface Callers {
   forget(): void
   /** Something may have changed unheard: all is read anew, as soon as the database answers. */
   doubt(): void
+  /** Of keys. */
+  lookups: Lookups
 }
 
 /** Where a request came from. */
@@ -94,6 +96,7 @@ export function createCallers({ db, keyedHash, findSession, operators, limits, a
   // Keyed by SHA-256 (0.7 µs as text, 2.3 by way of a Buffer) so that neither the key nor the 33 µs keyed hash is on the path of a known
   // caller.
   const known = createCache<Known>({ max: 10_000, maxAgeMs: outageMs })
+  const lookups = { hits: 0, misses: 0 }
   let doubted = Number.NEGATIVE_INFINITY
   let forgotten = Number.NEGATIVE_INFINITY
   /** This machine is not counted: everybody is at this address when a proxy stands here that FAIRLEAD_TRUSTED_PROXIES does not name. */
@@ -131,7 +134,11 @@ export function createCallers({ db, keyedHash, findSession, operators, limits, a
       const now = performance.now()
       const found = known.get(digest)
       const kept = found && found.until > now ? found : undefined
-      if (kept && kept.readAt > doubted && now - kept.readAt < maxAgeMs) return kept.caller
+      if (kept && kept.readAt > doubted && now - kept.readAt < maxAgeMs) {
+        lookups.hits++
+        return kept.caller
+      }
+      lookups.misses++
       return outage.bridged(kept?.caller, () => find(presented, digest, from))
     },
 
@@ -160,6 +167,7 @@ export function createCallers({ db, keyedHash, findSession, operators, limits, a
     doubt: () => {
       doubted = performance.now()
     },
+    lookups,
   }
 }
 

@@ -18,6 +18,8 @@ import { pathTemplate } from './template.ts'
 
 /** One call, filled in by whoever carries it. Instants are on the monotonic clock. */
 export interface Call {
+  /** What its answer carries, for whoever asks about it. */
+  requestId: string
   environmentId: number
   /** Null: an operator. */
   apiKeyId: number | null
@@ -180,6 +182,7 @@ function rowOf(call: Call, now: number, bodies: NewBodies[]): NewActivity {
   if (shown && id) bodies.push({ id, environmentId: call.environmentId, bodies: shown })
   return {
     age: Math.round(now - call.endedAt),
+    request_id: call.requestId,
     environment_id: call.environmentId,
     api_key_id: call.apiKeyId,
     provider_config_key: nameIn(call, call.integration),

@@ -3,6 +3,7 @@
  * names a connection, a person or a path; `integration` is a name the operator chose.
  */
 import { monitorEventLoopDelay } from 'node:perf_hooks'
+import type { Lookups } from '../lib/cache.ts'
 import { createMetrics, type Reading } from '../lib/metrics.ts'
 import type { Call } from './activity.ts'
 
@@ -10,6 +11,8 @@ export interface Observed {
   call(call: Call): void
   refresh(outcome: { kind: string }): void
   dropped(calls: number): void
+  /** Spans no collector took. */
+  untold(spans: number): void
   text(): Promise<string>
 }
 
@@ -23,6 +26,8 @@ export interface Readers {
   webhooks(): Promise<{ pending: number; lagSeconds: number }>
   /** How long the job that has been due longest has been so, in seconds. */
   jobLag(): Promise<number>
+  /** Of the caches in front of the database, by name. */
+  caches(): Record<string, Lookups>
   pool(): { open: number; idle: number; waiting: number }
 }
 
@@ -65,6 +70,8 @@ export function observe(read: Readers): Observed {
   ])
   const dropped = metrics.counter('fairlead_activity_dropped_total', 'Calls there was no room to record.')
 
+  const untold = metrics.counter('fairlead_spans_dropped_total', 'Spans that the collector of traces did not take.')
+
   metrics.gauge('fairlead_grants_unwell', 'Grants that are not simply active, by state.', ['state'], async () =>
     (await read.unwell()).map(({ state, grants }): Reading => [[state], grants]),
   )
@@ -80,6 +87,12 @@ export function observe(read: Readers): Observed {
   metrics.gauge('fairlead_jobs_lag_seconds', 'Since when the oldest job is due.', [], async () => [
     [[], await read.jobLag()],
   ])
+  const results = ['hit', 'miss']
+  metrics.tally('fairlead_cache_lookups_total', 'Asked of a cache, by whether it was there.', ['cache', 'result'], () =>
+    Object.entries(read.caches()).flatMap(([cache, { hits, misses }]) =>
+      [hits, misses].map((n, i): Reading => [[cache, results[i]!], n]),
+    ),
+  )
   metrics.gauge('fairlead_database_connections', 'Connections of the pool, by state.', ['state'], () => {
     const { open, idle, waiting } = read.pool()
     return [
@@ -124,6 +137,7 @@ export function observe(read: Readers): Observed {
     },
     refresh: ({ kind }) => refreshes([kind]),
     dropped: calls => dropped([], calls),
+    untold: spans => untold([], spans),
     text: () => metrics.text(),
   }
 }

@@ -48,6 +48,7 @@ export function activityRoutes({ db, vault, guard }: Deps) {
         integration: query.provider_config_key,
         method: query.method,
         outcome: query.outcome,
+        requestId: query.request_id,
         status: query.status === undefined ? undefined : statuses(query.status),
         since,
         until,
@@ -116,6 +117,7 @@ const environmentOf = (c: { get: (name: 'caller') => { environment: { id: number
 
 const view = (row: ActivityRow): ActivityView => ({
   id: idOf(row),
+  request_id: row.request_id,
   at: isoZulu(row.at),
   api_key_id: row.api_key_id,
   provider_config_key: row.provider_config_key,

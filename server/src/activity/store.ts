@@ -12,6 +12,7 @@ import type { ShownBodies } from './bodies.ts'
 export interface NewActivity {
   /** Milliseconds since it ended. */
   age: number
+  request_id: string
   environment_id: number
   api_key_id: number | null
   provider_config_key: string
@@ -79,18 +80,19 @@ export const addActivity = (
     await tx.query(sql`
       insert into activity (slot, at, environment_id, api_key_id, provider_config_key, connection_id, method, host, path, status, outcome,
         error, bytes_up, bytes_down, sent_ms, first_byte_ms, total_ms, retries, refreshed,
-        repeats_token, bodies)
+        repeats_token, bodies, request_id)
       select r.slot, date_trunc('milliseconds', clock_timestamp() - e.age * interval '1 millisecond'), e.environment_id, e.api_key_id,
         e.provider_config_key, e.connection_id, e.method, e.host, e.path, e.status, e.outcome, e.error, e.bytes_up, e.bytes_down,
-        e.sent_ms, e.first_byte_ms, e.total_ms, e.retries, e.refreshed, e.repeats_token, e.bodies
+        e.sent_ms, e.first_byte_ms, e.total_ms, e.retries, e.refreshed, e.repeats_token, e.bodies, e.request_id
       from activity_ring r, unnest(${all('age')}::float8[], ${all('environment_id')}::integer[], ${all('api_key_id')}::bigint[],
         ${all('provider_config_key')}::text[], ${all('connection_id')}::text[], ${all('method')}::text[], ${all('host')}::text[],
         ${all('path')}::text[], ${all('status')}::smallint[], ${all('outcome')}::text[], ${all('error')}::text[],
         ${all('bytes_up')}::bigint[], ${all('bytes_down')}::bigint[], ${all('sent_ms')}::real[], ${all('first_byte_ms')}::real[],
         ${all('total_ms')}::real[], ${all('retries')}::smallint[], ${all('refreshed')}::boolean[],
-        ${all('repeats_token')}::boolean[], ${all('bodies')}::uuid[])
+        ${all('repeats_token')}::boolean[], ${all('bodies')}::uuid[],
+        ${all('request_id')}::text[])
         as e (age, environment_id, api_key_id, provider_config_key, connection_id, method, host, path, status, outcome, error, bytes_up,
-          bytes_down, sent_ms, first_byte_ms, total_ms, retries, refreshed, repeats_token, bodies)
+          bytes_down, sent_ms, first_byte_ms, total_ms, retries, refreshed, repeats_token, bodies, request_id)
       where r.name = 'activity'`)
     if (bodies.length > 0)
       await tx.query(sql`
@@ -170,6 +172,7 @@ export interface ActivityFilter {
   outcome?: CallOutcome | undefined
   /** Statuses from and to, both included. */
   status?: { from: number; to: number } | undefined
+  requestId?: string | undefined
   since?: Date | undefined
   until?: Date | undefined
   /** The last one of the page before. */
@@ -190,11 +193,11 @@ export async function listActivity(
   filter: ActivityFilter,
 ): Promise<{ rows: ActivityRow[]; end: Place | undefined }> {
   const { connection = null, method = null, outcome = null, status, since = null, until = null, after, limit } = filter
-  const { integration = null } = filter
+  const { integration = null, requestId = null } = filter
   const failed = (status !== undefined && status.from >= 400) || (outcome !== null && outcome !== 'answered')
   const looked = sql`
     select id, at, api_key_id, environment_id, provider_config_key, connection_id, method, host, path, status, outcome, error, bytes_up,
-      bytes_down, sent_ms, first_byte_ms, total_ms, retries, refreshed, repeats_token, bodies
+      bytes_down, sent_ms, first_byte_ms, total_ms, retries, refreshed, repeats_token, bodies, request_id
     from activity
     where environment_id = ${environmentId} and at > (select clock_timestamp() - ${keepDays}::int * interval '1 day')
       and (${connection}::text is null or connection_id = ${connection})
@@ -213,6 +216,7 @@ export async function listActivity(
       where (${integration}::text is null or provider_config_key = ${integration})
         and (${method}::text is null or method = ${method})
         and (${outcome}::text is null or outcome = ${outcome})
+        and (${requestId}::text is null or request_id = ${requestId})
         and (${status?.from ?? null}::int is null or status between ${status?.from ?? null} and ${status?.to ?? null})
       order by at desc, id desc limit ${limit + 1}`,
     ),

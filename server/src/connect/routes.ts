@@ -25,7 +25,7 @@ import { framingOrigins, readSettings } from '../account/settings/store.ts'
 import { endUserOf } from '../connection/routes.ts'
 import type { Kind } from '../credential/kinds/kind.ts'
 import { Failure } from '../errors.ts'
-import { api, asFailure, errorHeader, type Guard, incomingOf } from '../http/api.ts'
+import { api, asFailure, errorHeader, type Guard, incomingOf, requestIdOf } from '../http/api.ts'
 import { builtPage } from '../http/static.ts'
 import { findIntegration, type Integration, listIntegrations } from '../integration/store.ts'
 import type { Secret } from '../lib/secret.ts'
@@ -200,6 +200,7 @@ export function connectRoutes(deps: Deps) {
     const opener = attempt && deps.channel.begun(attempt)
     const cookies = c.req.header('cookie')
     return asPage(
+      c,
       async () => {
         if (c.req.method === 'POST') {
           if (!isClicked(searchParams.get('click'), cookies, secure)) throw new Failure('click_missing')
@@ -245,12 +246,13 @@ export function connectRoutes(deps: Deps) {
     // HEAD is routed here too, and a link checker's HEAD must not use up the sign-in.
     if (c.req.method !== 'GET') throw new Failure('method_not_allowed')
     const search = new URL(c.req.url).searchParams
-    return asPage(async () => {
+    return asPage(c, async () => {
       callers.countAddress('callback', incomingOf(c))
       const handshake = await takeBack(deps, search)
       const audience = { opener: handshake.opener, isAwaited: handshake.attempt !== null }
       const forget = forgetBrowser(stateOf(search) ?? '', secure)
       const last = await asPage(
+        c,
         async () => connectedPage(await finishOAuth(deps, handshake, search, c.req.header('cookie')), audience),
         audience,
         attemptOf(handshake),
@@ -279,6 +281,7 @@ export function connectRoutes(deps: Deps) {
   app.openapi(submitNothing, async c => c.json(await submitting(c, 'NONE', {}), 200))
   /** Ends in a page either way: somebody is looking at it. A failure of an attempt is told to whoever waits for its end, too. */
   async function asPage(
+    c: Context,
     render: () => Promise<Response>,
     audience: Audience = nobody,
     attempt?: Attempt,
@@ -286,7 +289,7 @@ export function connectRoutes(deps: Deps) {
     try {
       return await render()
     } catch (error) {
-      const failure = asFailure(error, deps.log)
+      const failure = asFailure(error, deps.log, requestIdOf(c))
       if (attempt)
         await tellFailure(deps.db, attempt, failure).catch(error =>
           deps.log.warn({ reason: String(error) }, 'a failed sign-in could not be written down'),

@@ -13,7 +13,7 @@ import { countGrants, loadCredential } from '../credential/store.ts'
 import { type Outage, outageMs } from '../db/outage.ts'
 import { Failure } from '../errors.ts'
 import { findIntegration, type Integration } from '../integration/store.ts'
-import { createCache } from '../lib/cache.ts'
+import { createCache, type Lookups } from '../lib/cache.ts'
 import { singleFlight } from '../lib/single-flight.ts'
 import { minutes } from '../lib/time.ts'
 import type { Catalogue } from '../provider/catalogue.ts'
@@ -46,6 +46,7 @@ export interface Connections {
   forgetEnvironment(environmentId: number): void
   /** Something may have changed unheard: all is read anew, as soon as the database answers. */
   doubtAll(): void
+  lookups: Lookups
 }
 
 interface Kept {
@@ -67,6 +68,7 @@ export function createConnections(deps: Deps): Connections {
   const cache = createCache<Kept>({ max: 20_000, maxAgeMs: outageMs })
   // Forgetting writes down when, instead of looking through all that is kept: a large installation renews hundreds of tokens a second, and
   // every process hears of each. What was read before that may be the very thing that changed, so it is used once and not again.
+  const lookups = { hits: 0, misses: 0 }
   let turn = 0
   let doubted = 0
   let recently = new Map<string, number>()
@@ -125,7 +127,11 @@ export function createConnections(deps: Deps): Connections {
     live(environmentId, integrationKey, connectionId, missing) {
       const found = cache.get(nameOf(environmentId, integrationKey, connectionId))
       const kept = found && isUnchanged(found) ? found : undefined
-      if (kept && isCurrent(kept)) return kept.live
+      if (kept && isCurrent(kept)) {
+        lookups.hits++
+        return kept.live
+      }
+      lookups.misses++
       return deps.outage.bridged(kept?.live, () => find(environmentId, integrationKey, connectionId, missing))
     },
 
@@ -145,6 +151,7 @@ export function createConnections(deps: Deps): Connections {
     doubtAll: () => {
       doubted = ++turn
     },
+    lookups,
   }
 }
 

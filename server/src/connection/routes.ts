@@ -40,6 +40,7 @@ import type { Explain } from '../provider/explain.ts'
 import type { Provider } from '../provider/schema.ts'
 import type { Db } from '../seams.ts'
 import { type Connections, entryOf, type Live, requireConfirmed } from './live.ts'
+import { createOverview } from './overview.ts'
 import {
   blockMatching,
   type Connection,
@@ -47,7 +48,6 @@ import {
   killNext,
   type ListedConnection,
   listConnections,
-  readOverview,
   readTimeline,
   removeConnection,
 } from './store.ts'
@@ -67,6 +67,7 @@ interface Deps extends RetireDeps {
 export function connectionRoutes(deps: Deps) {
   const { db, connections, credentials, revocations, guard, audit, log } = deps
   const app = api()
+  const overviewOf = createOverview(db)
   const explained = async (one: ListedConnection): Promise<ListedExplained> => {
     const provider = deps.catalogue.get(one.provider)
     return { ...one, explained: provider && (await explainState(deps.explain, provider, one)) }
@@ -74,19 +75,15 @@ export function connectionRoutes(deps: Deps) {
 
   app.openapi(guard(listRoute), async c => {
     const { environment } = environmentCaller(c.get('caller'))
-    const listed = await listConnections(db, environment.id, c.req.valid('query') as ConnectionFilter)
-    return c.json(
-      {
-        connections: (await Promise.all(listed.map(explained))).map(listedView),
-      },
-      200,
-    )
+    const page = await listConnections(db, environment.id, c.req.valid('query') as ConnectionFilter)
+    const connections = (await Promise.all(page.connections.map(explained))).map(listedView)
+    return c.json({ connections, next_cursor: page.nextCursor }, 200)
   })
 
   app.openapi(guard(getOverview), async c => {
     const { environment } = environmentCaller(c.get('caller'))
-    const [{ states, soonest, ...counts }, attention] = await Promise.all([
-      readOverview(db, environment.id),
+    const [{ states, soonest, ...counts }, { connections: attention }] = await Promise.all([
+      overviewOf(environment.id),
       listConnections(db, environment.id, { troubled: true, limit: 20 }),
     ])
     return c.json(

@@ -6,6 +6,7 @@ import { Failure } from '../errors.ts'
 import { createCache } from '../lib/cache.ts'
 import { singleFlight } from '../lib/single-flight.ts'
 import { minutes, seconds } from '../lib/time.ts'
+import type { Trace } from '../seams.ts'
 import { learnLifetime } from './introspect.ts'
 import type { Entry } from './journal.ts'
 import { installDecided, isAlive, type Reason, type RefreshOutcome, refreshOnce } from './refresh.ts'
@@ -48,7 +49,8 @@ type Deps = Omit<RefreshDeps, 'draining'> & {
   /** A newer credential than a cache may hold. */
   onRenewed: (credential: Credential) => void
   /** How an attempt ended; `cause` is one of ours or the provider's error code. */
-  onOutcome: (outcome: RefreshOutcome) => void
+  onOutcome: (outcome: RefreshOutcome, credential: Credential) => void
+  trace?: Trace | undefined
   /** Undefined when the integration or its provider is gone. */
   holderOf: (integrationId: number) => Promise<Holder | undefined>
 }
@@ -86,13 +88,24 @@ export function createCredentials(given: Deps): Credentials {
   const renew = (holder: Holder, seen: Credential, reason: Reason): Promise<Renewal> => {
     if (draining) return Promise.resolve({ credential: seen, outcome: { kind: 'unavailable', cause: 'shutting_down' } })
     // Tracked even while a caller awaits it: the caller may hang up, and the answer must still be saved before we stop.
-    return track(oneAtATime(`${seen.id} ${seen.tokenVersion} ${reason}`, () => attempt(holder, seen, reason)))
+    return track(oneAtATime(`${seen.id} ${seen.tokenVersion} ${reason}`, () => traced(holder, seen, reason)))
+  }
+
+  const traced = (holder: Holder, seen: Credential, reason: Reason): Promise<Renewal> => {
+    const work = () => attempt(holder, seen, reason)
+    if (!deps.trace) return work()
+    const about = {
+      'fairlead.provider': holder.provider.name,
+      'fairlead.credential': seen.id,
+      'fairlead.reason': reason,
+    }
+    return deps.trace('refresh', about, work)
   }
 
   async function attempt(holder: Holder, seen: Credential, reason: Reason): Promise<Renewal> {
     const deadline = clock.now() + timing.sendWindow + timing.answer
     const outcome = await refreshOnce(deps, holder, seen, reason)
-    deps.onOutcome(outcome)
+    deps.onOutcome(outcome, seen)
     for (;;) {
       const credential = await store.load(seen.id)
       const moved = credential !== undefined && credential.tokenVersion > seen.tokenVersion

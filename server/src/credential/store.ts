@@ -394,6 +394,16 @@ export async function countInDoubt(db: Db): Promise<number> {
   return row!.grants
 }
 
+/** Adds what this process has renewed. In the order of their ids, so that two processes wait for each other and do not deadlock. */
+export const countRenewals = (db: Db, byEnvironment: Map<number, number>): Promise<object[]> => {
+  const sorted = [...byEnvironment].sort(([a], [b]) => a - b)
+  return db.query(sql`
+    insert into renewal_count (environment_id, hour, n)
+    select e.id, date_trunc('hour', clock_timestamp()), given.n
+    from unnest(${sorted.map(([id]) => id)}::int[], ${sorted.map(([, n]) => n)}::bigint[]) as given (id, n) join environment e on e.id = given.id
+    on conflict (environment_id, hour) do update set n = renewal_count.n + excluded.n`)
+}
+
 const keptDays = 90
 
 /**
@@ -408,6 +418,7 @@ export async function pruneCredentials(db: Db): Promise<void> {
         where replaced_at < clock_timestamp() - ${keptDays}::int * interval '1 day' order by replaced_at limit ${limit})
       returning 1`),
   )
+  await db.query(sql`delete from renewal_count where hour < clock_timestamp() - interval '2 days'`)
   await inBatches(limit =>
     db.query(sql`
       delete from credential where id in (

@@ -3,11 +3,15 @@
  * own together with the row that says so. A session-level advisory lock makes servers that start at once take turns,
  * hence the direct connection: behind a pooler in transaction mode such a lock belongs to nobody in particular.
  *
+ * The version before works on meanwhile, so none may wait long for a lock: everybody else would wait behind it. What a migration may do is in
+ * migrations/README.md, and a test reads them.
+ *
  * A database newer than the code is not refused: during a rolling update the old version runs beside the new one. Its
  * migrations are reported as `unknown`, for the log.
  */
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import { type Address, clientConfig } from './open.ts'
 
@@ -47,7 +51,7 @@ export async function migrate(
   client.on('error', () => {})
   await client.connect()
   try {
-    await client.query('select pg_advisory_lock($1)', [LOCK])
+    await takeTurn(client)
     await client.query('set client_min_messages to warning')
     const mark = await client.query<{ there: boolean }>(
       `select to_regclass('public.move_under_way') is not null as there`,
@@ -72,17 +76,64 @@ export async function migrate(
   }
 }
 
+/** By asking, not by waiting: a session that waits in a statement has a snapshot, and CREATE INDEX CONCURRENTLY waits for everybody who has one. */
+async function takeTurn(client: pg.Client): Promise<void> {
+  for (;;) {
+    const { rows } = await client.query<{ taken: boolean }>('select pg_try_advisory_lock($1) as taken', [LOCK])
+    if (rows[0]!.taken) return
+    await sleep(50)
+  }
+}
+
+/** For a lock. Whoever reads or writes the table waits behind us for as long. */
+const lockTimeout = '2s'
+/** Then somebody holds it who will not let go: a person, or a backup. */
+const lockTries = 30
+const lockPauseMs = 1_000
+
 async function applyOne(client: pg.Client, folder: string, name: string): Promise<void> {
   const text = await readFile(join(folder, `${name}.sql`), 'utf8')
+  const apply = isConcurrent(text) ? applyConcurrently : applyWhole
+  for (let tries = 1; ; tries++) {
+    try {
+      return await apply(client, name, text)
+    } catch (error) {
+      const isLocked = error instanceof pg.DatabaseError && error.code === '55P03'
+      if (!isLocked || tries === lockTries)
+        throw new Error(`Migration ${name} failed; nothing of it was kept.`, { cause: error })
+      await sleep(lockPauseMs)
+    }
+  }
+}
+
+async function applyWhole(client: pg.Client, name: string, text: string): Promise<void> {
   try {
     await client.query('begin')
+    await client.query(`set local lock_timeout to '${lockTimeout}'`)
     await client.query(text)
     await client.query('insert into migration (name) values ($1)', [name])
     await client.query('commit')
   } catch (error) {
     await client.query('rollback').catch(() => {})
-    throw new Error(`Migration ${name} failed; nothing of it was kept.`, { cause: error })
+    throw error
   }
+}
+
+const concurrently = /^\s*(?:--[^\n]*\n\s*)*create\s+(?:unique\s+)?index\s+concurrently\s+(\w+)\s/i
+export const isConcurrent = (text: string): boolean => concurrently.test(text)
+
+/** An index on a table that is large: built beside its writers, outside a transaction. What a failed attempt left behind is invalid, and in the way. */
+async function applyConcurrently(client: pg.Client, name: string, text: string): Promise<void> {
+  const index = concurrently.exec(text)![1]!
+  const drop = () => client.query(`drop index concurrently if exists ${client.escapeIdentifier(index)}`)
+  await drop()
+  try {
+    await client.query(text)
+  } catch (error) {
+    await drop().catch(() => {})
+    throw error
+  }
+  await client.query('insert into migration (name) values ($1)', [name])
 }
 
 export async function migrationNames(folder: string): Promise<string[]> {

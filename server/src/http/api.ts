@@ -13,7 +13,6 @@ import { HTTPException } from 'hono/http-exception'
 import type { ContentfulStatusCode } from 'hono/utils/http-status'
 import type { ZodError } from 'zod'
 import { Failure } from '../errors.ts'
-import { newId } from '../lib/id.ts'
 import type { Log } from '../lib/log.ts'
 
 const maxBodyBytes = 5 * 1024 * 1024
@@ -72,33 +71,40 @@ export const envelope = (failure: Failure): ErrorEnvelope => ({
   },
 })
 
+/** On every answer, a provider's included: what a caller quotes, and what log lines and the record of a call hold. */
+export const requestIdHeader = 'Fairlead-Request-Id'
+
+/** Of a request at the router; the listener has put it on the response. */
+export const requestIdOf = (c: Context): string => String((c.env as HttpBindings).outgoing.getHeader(requestIdHeader))
+
 /** The header that tells an answer of ours from an answer of the provider. */
 export const errorHeader = 'Fairlead-Error'
 
 /** The answer of a Failure where no router stands. */
-export function sendFailure(res: ServerResponse, failure: Failure): void {
+export function sendFailure(res: ServerResponse, failure: Failure, requestId: string): void {
   const body = JSON.stringify(envelope(failure))
   res.writeHead(failure.status, {
     ...failure.headers,
     'Content-Type': 'application/json',
     'Content-Length': Buffer.byteLength(body),
     [errorHeader]: failure.code,
+    [requestIdHeader]: requestId,
   })
   res.end(body)
 }
 
-/** Any thrown value as a Failure; what is not one of ours is a fault of this server, logged with an id the caller can quote. */
-export function asFailure(error: unknown, log: Log): Failure {
+/** Any thrown value as a Failure; what is not one of ours is a fault of this server. Each is logged with the id that the caller can quote. */
+export function asFailure(error: unknown, log: Log, requestId: string): Failure {
   if (error instanceof Failure) {
-    if (error.status >= 500 || error.cause)
-      log.warn({ code: error.code, cause: causeText(error.cause) }, 'request failed')
+    const said = { request_id: requestId, code: error.code, cause: causeText(error.cause) }
+    if (error.status >= 500 || error.cause) log.warn(said, 'request failed')
+    else log.debug(said, 'request refused')
     return error
   }
   if (error instanceof HTTPException && error.status === 400) return new Failure('invalid_json')
   if (error instanceof HTTPException && error.status === 413) return new Failure('body_too_large')
   // A body without a content type, or with one that only looks like JSON.
   if (error instanceof HTTPException && error.status === 415) return new Failure('invalid_content_type')
-  const requestId = newId()
   log.error({ request_id: requestId, error: causeText(error) }, 'unexpected failure')
   return new Failure('server_error', { payload: { id: requestId } })
 }
@@ -114,7 +120,7 @@ function causeText(cause: unknown): string | undefined {
 export const onError =
   (log: Log) =>
   (error: unknown, c: Context): Response => {
-    const failure = asFailure(error, log)
+    const failure = asFailure(error, log, requestIdOf(c))
     for (const [name, value] of Object.entries(failure.headers)) c.header(name, value)
     c.header(errorHeader, failure.code)
     return c.json(envelope(failure), failure.status as ContentfulStatusCode)
@@ -126,7 +132,7 @@ export const onNotFound = (): never => {
 
 /**
  * Any page may ask: who may is decided by the token it sends, and no cookie goes along (https://fetch.spec.whatwg.org/#cors-protocol).
- * The wire contract's headers; `Fairlead-Error` and `Retry-After` are ours.
+ * The wire contract's headers; `Fairlead-Error`, `Fairlead-Request-Id` and `Retry-After` are ours.
  */
 export const openToPages: MiddlewareHandler = cors({
   origin: '*',
@@ -157,6 +163,7 @@ export const openToPages: MiddlewareHandler = cors({
     'X-RateLimit-Reset',
     'Retry-After',
     errorHeader,
+    requestIdHeader,
   ],
 })
 

@@ -36,5 +36,5 @@ export function watchOverload(now: () => number = () => performance.now()): Over
 export const isWatching = (url: string): boolean => url === '/health' || url === '/ready' || url === '/metrics'
 
 /** The shortest answer there is; the body, if one is coming, is not waited for. */
-export const shed = (res: ServerResponse): void =>
-  sendFailure(res, new Failure('overloaded', { headers: { 'Retry-After': '1', Connection: 'close' } }))
+export const shed = (res: ServerResponse, requestId: string): void =>
+  sendFailure(res, new Failure('overloaded', { headers: { 'Retry-After': '1', Connection: 'close' } }), requestId)

@@ -1,7 +1,8 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { Failure } from '../errors.ts'
-import { envelope, errorHeader } from './api.ts'
+import { newRequestId } from '../lib/id.ts'
+import { envelope, errorHeader, requestIdHeader } from './api.ts'
 
 export interface Listening {
   port: number
@@ -154,6 +155,7 @@ function unreadable(code: string | undefined): string {
     'Content-Type: application/json',
     `Content-Length: ${Buffer.byteLength(body)}`,
     `${errorHeader}: ${failure.code}`,
+    `${requestIdHeader}: ${newRequestId()}`,
     '',
     body,
   ].join('\r\n')

@@ -13,6 +13,12 @@ export interface Cache<Value> {
   clear(): void
 }
 
+/** How often what was asked for was there to be used, and how often it had to be read. */
+export interface Lookups {
+  hits: number
+  misses: number
+}
+
 interface Entry<Value> {
   value: Value
   until: number

@@ -17,6 +17,8 @@ export interface Metrics {
   ): (values: Labels, observed: number) => void
   /** Read at every scrape. One that throws is left out of that scrape, so that the others are still seen. */
   gauge(name: string, help: string, labels: Labels, read: () => Reading[] | Promise<Reading[]>): void
+  /** A counter that is counted elsewhere, where a call may cost nothing. */
+  tally(name: string, help: string, labels: Labels, read: () => Reading[]): void
   text(): Promise<string>
 }
 
@@ -85,6 +87,10 @@ export function createMetrics(): Metrics {
       family(name, 'gauge', help, async () =>
         (await read()).map(([values, value]) => line(name, labels, values, value)),
       )
+    },
+
+    tally(name, help, labels, read) {
+      family(name, 'counter', help, () => read().map(([values, value]) => line(name, labels, values, value)))
     },
 
     async text() {

@@ -91,7 +91,7 @@ export function forward(
     const begin = (status: number, received: Held['headers'], statusText: string) => {
       coding = ask.decompress ? codingOf(status, received) : undefined
       const headers = coding ? decodedHeaders(received) : received
-      sendHead(res, { status, headers, statusText })
+      sendHead(res, { status, headers, statusText }, call)
       leaving = true
       queueMicrotask(leave)
     }
@@ -219,7 +219,7 @@ export function sendHeld(whole: Held, res: ServerResponse, call: Call): void {
   count(call, whole.body)
   call.repeatsToken = whole.repeatsToken
   const held = whole.decompress ? decoded(whole) : whole
-  sendHead(res, held)
+  sendHead(res, held, call)
   endWith(res, held.body)
 }
 
@@ -227,9 +227,10 @@ export function sendHeld(whole: Held, res: ServerResponse, call: Call): void {
 function sendHead(
   res: ServerResponse,
   { status, statusText, headers }: Pick<Held, 'status' | 'statusText' | 'headers'>,
+  { requestId }: Call,
 ): void {
   const reason = /[^\x20-\x7e]/.test(statusText) ? Buffer.from(statusText).toString('latin1') : statusText
-  res.writeHead(status, reason, downstreamHeaders(headers))
+  res.writeHead(status, reason, downstreamHeaders(headers, requestId))
 }
 
 function upstreamFailure(error: Error): Failure {

@@ -3,6 +3,7 @@ import type { Live } from '../connection/live.ts'
 import type { Signed } from '../credential/kinds/kind.ts'
 import { presented } from '../credential/present.ts'
 import { Failure } from '../errors.ts'
+import { requestIdHeader } from '../http/api.ts'
 
 /** RFC 9110 §7.6.1, with the historical ones. They speak of one hop and are made anew on the next. */
 const hopByHop = [
@@ -50,6 +51,8 @@ const notUpstream = new Set([
   'fastly-client-ip',
   'true-client-ip',
 ])
+/** A caller's own tracing is nobody else's business: sent only when it says so, by prefix (W3C Trace Context, Baggage). */
+const tracing = new Set(['traceparent', 'tracestate', 'baggage', 'sentry-trace'])
 const notUpstreamPrefixes = ['x-forwarded-', 'sec-', 'fairlead-']
 
 const forcing = /^(?:nango-proxy-|fairlead-proxy-)(?=.)/i
@@ -96,6 +99,7 @@ function traitsOf(name: string): Traits {
   const twin = plain !== upstream.toLowerCase()
   const goesUp =
     !notUpstream.has(plain) &&
+    (forced || !tracing.has(plain)) &&
     !notUpstreamPrefixes.some(prefix => plain.startsWith(prefix)) &&
     !forcing.test(plainName(name.replace(forcing, ''))) &&
     !(plain === 'content-length' && (forced || twin))
@@ -187,6 +191,7 @@ const notDownstream = new Set([
   'content-security-policy',
   'x-content-type-options',
   'fairlead-error',
+  'fairlead-request-id',
 ])
 
 export type Received = Record<string, string | string[] | undefined>
@@ -200,10 +205,10 @@ export function withAddresses(headers: Received, rewrite: (address: string) => s
   return out
 }
 
-/** The provider's end-to-end headers, and two of ours so that its HTML can never act as a page of this origin. */
-export function downstreamHeaders(headers: Received): string[] {
+/** The provider's end-to-end headers, two of ours so that its HTML can never act as a page of this origin, and the call's id. */
+export function downstreamHeaders(headers: Received, requestId: string): string[] {
   const pairs = endToEnd(headers)
-  pairs.push('Content-Security-Policy', 'sandbox', 'X-Content-Type-Options', 'nosniff')
+  pairs.push('Content-Security-Policy', 'sandbox', 'X-Content-Type-Options', 'nosniff', requestIdHeader, requestId)
   return pairs
 }
 

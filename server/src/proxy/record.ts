@@ -10,7 +10,8 @@ import type { Held } from './forward.ts'
 import type { Target } from './target.ts'
 
 /** All members at once, so that every record has one shape. `environmentId` 0: nobody is known to have called. */
-export const arrived = (req: IncomingMessage, now: number): Call => ({
+export const arrived = (req: IncomingMessage, now: number, requestId: string): Call => ({
+  requestId,
   environmentId: 0,
   apiKeyId: null,
   integration: '',

@@ -55,16 +55,18 @@ const shortestKey = 32
 
 export const isProxied = (url: string): boolean => url.startsWith('/proxy/') || url.startsWith('/via/')
 
-export function createProxy(given: Given): (req: IncomingMessage, res: ServerResponse) => Promise<void> {
+export function createProxy(
+  given: Given,
+): (req: IncomingMessage, res: ServerResponse, requestId: string) => Promise<void> {
   const deps = { ...given, lanes: createLanes(given.clock) }
   const renewedBlind = new Map<string, number>()
   const repeated = createCache<true>({ max: 1_000, maxAgeMs: minutes(60) })
-  return async (req, res) => {
-    const call = arrived(req, deps.clock.now())
+  return async (req, res, requestId) => {
+    const call = arrived(req, deps.clock.now(), requestId)
     try {
       await proxied(deps, renewedBlind, req, res, call)
     } catch (error) {
-      if (!isGone(req, res)) refuse(res, asFailure(error, deps.log), call)
+      if (!isGone(req, res)) refuse(res, asFailure(error, deps.log, requestId), call)
     } finally {
       if (call.repeatsToken) sayRepeated(deps.log, repeated, call)
       if (call.environmentId !== 0) deps.activity.record(ended(call, req, res, deps.clock.now()))
@@ -91,7 +93,7 @@ function refuse(res: ServerResponse, failure: Failure, call: Recorded): void {
   call.error = failure.code
   if (res.headersSent) return void res.destroy()
   call.status = failure.status
-  sendFailure(res, failure)
+  sendFailure(res, failure, call.requestId)
 }
 
 /**

@@ -51,13 +51,14 @@ async function recorded(connection = id): Promise<ActivityView> {
 /** What a plain GET leaves behind, with what is different about this one. Times and ids are looked at apart. */
 async function leaves(different: Partial<ActivityView>, connection = id): Promise<ActivityView> {
   const whole = await recorded(connection)
-  const { id: _, at, api_key_id, sent_ms, first_byte_ms, total_ms, ...row } = whole
+  const { id: _, request_id, at, api_key_id, sent_ms, first_byte_ms, total_ms, ...row } = whole
   assert.deepEqual(row, {
     ...{ provider_config_key: 'own', connection_id: id, method: 'GET', host: new URL(world.upstream.url).host },
     ...{ path: '/things/{id}', status: 200, outcome: 'answered', error: null, bytes_up: 0, bytes_down: 2, retries: 0 },
     ...{ refreshed: false, repeats_token: false, has_bodies: false },
     ...different,
   })
+  assert.match(request_id, /^[0-9a-f]{10}-/)
   assert.ok(api_key_id !== null && api_key_id > 0 && !Number.isNaN(Date.parse(at)))
   const order = [0, sent_ms, first_byte_ms, total_ms].filter(ms => ms !== null)
   assert.deepEqual(

@@ -29,7 +29,7 @@ async function openRoom(t: Test) {
       ...{ environmentId, apiKeyId: 7, integration: 'sf', connection: 'ada', method: 'GET', path: '/a?b=c' },
       ...{ host: 'api.example.com', status: 200, outcome: 'answered', error: undefined, bytesUp: 0, bytesDown: 2 },
       ...{ arrivedAt: now - 30, sentAt: now - 20, answeredAt: now - 10, endedAt: now, retries: 0, refreshed: false },
-      ...{ repeatsToken: false, bodies: undefined },
+      ...{ requestId: 'r-1', repeatsToken: false, bodies: undefined },
       ...change,
     }
   }

@@ -31,7 +31,15 @@ before(async () => {
 
 const minute = 60_000
 const row = (change: Partial<NewActivity> = {}): NewActivity => ({
-  ...{ age: 0, environment_id: 1, api_key_id: 1, provider_config_key: 'sf', connection_id: 'ada', method: 'GET' },
+  ...{
+    request_id: 'r-1',
+    age: 0,
+    environment_id: 1,
+    api_key_id: 1,
+    provider_config_key: 'sf',
+    connection_id: 'ada',
+    method: 'GET',
+  },
   ...{ host: 'api.example.com', path: '/a', status: 200, outcome: 'answered', error: null, bytes_up: 0, bytes_down: 0 },
   ...{ sent_ms: 1, first_byte_ms: 2, total_ms: 3, retries: 0, refreshed: false, repeats_token: false, bodies: null },
   ...change,

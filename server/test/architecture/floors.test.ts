@@ -37,7 +37,7 @@ const floors: { rooms: string[]; among?: 'free' }[] = [
   { rooms: ['account'] },
   { rooms: ['provider'] },
   { rooms: ['activity', 'audit', 'job', 'limit', 'backup'] },
-  { rooms: ['http', 'db', 'net', 'vault', 'errors', 'seams', 'config', 'lib'], among: 'free' },
+  { rooms: ['http', 'db', 'net', 'vault', 'trace', 'errors', 'seams', 'config', 'lib'], among: 'free' },
 ]
 
 /** A file by itself is a room of its own name: server/src/errors.ts is `errors`. */

@@ -144,11 +144,11 @@ own-extra:
 `
 
 /** `more`: definitions of a test's own, added to ours. */
-export async function startWorld(t: Test, more = ''): Promise<World> {
+export async function startWorld(t: Test, more = '', env: Record<string, string> = {}): Promise<World> {
   const issuer = await startIssuer(t)
   const upstream = await startUpstream(t)
   const definitions = providers(issuer.url) + more
-  const fairlead = await startFairlead(t, { providers: definitions })
+  const fairlead = await startFairlead(t, { providers: definitions, env })
   for (const name of ['own', 'own-extra'])
     await fairlead.call('POST', '/integrations', {
       provider: name,

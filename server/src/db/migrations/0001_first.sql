@@ -266,6 +266,14 @@ create unique index credential_one_grant on credential (integration_id, token_fp
 create index credential_by_account on credential (account) where account is not null and gone_at is null;
 create index credential_tombstones on credential (gone_at) where gone_at is not null;
 
+-- How often tokens were renewed, by hour: to count the grants themselves, the table would be read whole.
+create table renewal_count (
+  environment_id integer not null references environment on delete cascade,
+  hour timestamptz not null,
+  n bigint not null,
+  primary key (environment_id, hour)
+);
+
 create function credential_state_began() returns trigger language plpgsql as $$
 begin
   new.state_since := clock_timestamp();
@@ -337,6 +345,8 @@ create table webhook_address (
 create unique index webhook_address_one_current on webhook_address (connection_id) where retires_at is null;
 create index webhook_address_by_connection on webhook_address (connection_id);
 create index connection_by_end_user on connection (environment_id, (end_user ->> 'id'));
+create index connection_by_organization on connection (environment_id, (organization ->> 'id')) where organization is not null;
+create index connection_by_tags on connection using gin (tags jsonb_path_ops);
 
 -- Tokens on their way to being ended at the provider: written in the transaction that ends or replaces them, erased when the job is done.
 -- The rest of the row stays as the receipt. It refers to no integration and no connection, because it outlives both.
@@ -552,7 +562,9 @@ create table activity (
   -- the provider's answer held the access token it was asked with
   repeats_token boolean not null default false,
   -- its row in activity_body
-  bodies uuid
+  bodies uuid,
+  -- what its answer carried; looked for among the newest, without an index that every call would pay for
+  request_id text not null
 ) partition by list (slot);
 create index activity_newest on activity (environment_id, at, id);
 create index activity_by_connection on activity (environment_id, connection_id, at, id);
