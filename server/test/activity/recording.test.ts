@@ -81,6 +81,7 @@ test('calls are written within a second or two, and at once when there are many'
       retries: 0,
       refreshed: false,
       repeats_token: false,
+      request_id: 'r-1',
       bodies: null,
     },
   })

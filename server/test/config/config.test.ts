@@ -43,6 +43,7 @@ test('without any variable: loopback, port 3003, the embedded database', () => {
     egressProxies: [],
     trustedProxies: [],
     oidc: undefined,
+    tracing: undefined,
     logLevel: 'info',
     unknownVariables: [],
   })
@@ -107,6 +108,7 @@ test('what is given is taken, trimmed', () => {
     egressProxies: [],
     trustedProxies: [],
     oidc: undefined,
+    tracing: undefined,
     aws: undefined,
     unknownVariables: [],
   })

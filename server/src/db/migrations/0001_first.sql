@@ -564,7 +564,7 @@ create table activity (
   -- its row in activity_body
   bodies uuid,
   -- what its answer carried; looked for among the newest, without an index that every call would pay for
-  request_id text not null
+  request_id text not null default ''
 ) partition by list (slot);
 create index activity_newest on activity (environment_id, at, id);
 create index activity_by_connection on activity (environment_id, connection_id, at, id);
