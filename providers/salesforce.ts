@@ -27,6 +27,8 @@ type Login = 'production' | 'sandbox' | undefined
 const localhost = (provider: Provider): boolean =>
   (provider.allowed_hosts ?? []).some(host => host.endsWith('.localhost'))
 
+const signsIn = (provider: Provider): boolean => provider.auth_mode === 'OAUTH2'
+
 const text = (fact: unknown): string | undefined => (typeof fact === 'string' && fact !== '' ? fact : undefined)
 
 /** Where the org is, as far as it is known: what the token response said, else what somebody gave. */
@@ -90,7 +92,7 @@ export const salesforceHooks = (login: Login): Hooks => ({
     return at && at !== login ? elsewhere(at, config) : undefined
   },
 
-  async checkAccount({ config, told, api, scopesRequested, scopesGranted }) {
+  async checkAccount({ provider, config, told, api, scopesRequested, scopesGranted }) {
     const versions = await api('/services/data')
     const version = versions?.status === 200 ? readVersions(versions.body)[0] : undefined
     const asked = version && (await api(`/services/data/v${version}/query?q=${encodeURIComponent(organizationQuery)}`))
@@ -101,7 +103,7 @@ export const salesforceHooks = (login: Login): Hooks => ({
     if (login && at && at !== login) return { kind: 'elsewhere', elsewhere: elsewhere(at, config) }
     return {
       kind: 'belongs',
-      missingScopes: missingScopes(scopesRequested, scopesGranted),
+      missingScopes: missingScopes(scopesRequested, scopesGranted, signsIn(provider)),
       facts: {
         ...(version && { api_version: version }),
         ...(organization && { organization_kind: organization.kind, instance_name: organization.instance }),
@@ -118,7 +120,7 @@ export const salesforceHooks = (login: Login): Hooks => ({
       hostname: text(config.hostname),
       organizationId: text(config.organization_id),
       apiVersion: text(config.api_version),
-      signsIn: provider.auth_mode === 'OAUTH2',
+      signsIn: signsIn(provider),
     })
   },
 

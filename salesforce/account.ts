@@ -42,11 +42,14 @@ export function loginOfIdentity(identityUrl: unknown): 'production' | 'sandbox' 
   return read?.ok ? loginOf(read.host.kind) : undefined
 }
 
-/** What was asked for and not granted. `offline_access` and `refresh_token` are one scope, and `full` is every other. */
-export function missingScopes(requested: readonly string[], granted: readonly string[]): string[] {
+/**
+ * What was asked for and not granted. `offline_access` and `refresh_token` are one scope, which only a sign-in can have, and `full` is every
+ * other.
+ */
+export function missingScopes(requested: readonly string[], granted: readonly string[], signsIn: boolean): string[] {
   const renews = (scope: string) => scope === 'refresh_token' || scope === 'offline_access'
   const has = (scope: string) =>
-    granted.includes(scope) || (renews(scope) ? granted.some(renews) : granted.includes('full'))
+    granted.includes(scope) || (renews(scope) ? !signsIn || granted.some(renews) : granted.includes('full'))
   return requested.filter(scope => !has(scope))
 }
 

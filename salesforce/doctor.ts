@@ -89,7 +89,7 @@ export async function examine(patient: Patient): Promise<Finding[]> {
   else add('host', 'ok', 'The address is the org’s own', address?.host ?? patient.hostname ?? 'No address is needed.')
 
   const has = (scope: string) => patient.scopesGranted.includes(scope)
-  const missing = missingScopes(patient.scopesRequested, patient.scopesGranted)
+  const missing = missingScopes(patient.scopesRequested, patient.scopesGranted, patient.signsIn)
   if (!has('api') && !has('full'))
     addError('api', 'INVALID_SESSION_ID', 'This session is not valid for use with the REST API')
   if (missing.length > 0)

@@ -18,6 +18,8 @@ export interface Result {
   is_pending: boolean
   operation: 'creation' | 'override' | null
   account: { label: string; details: { label: string; value: string }[] } | null
+  /** Asked for and not granted. */
+  missing_scopes: string[]
   error: ConnectError | null
 }
 
@@ -39,7 +41,7 @@ export interface Api {
   provider(name: string): Promise<Provider>
   /** What became of this session's sign-ins, and which of them are still at the provider. */
   results(): Promise<{ data: Result[]; under_way?: string[] }>
-  post(path: string, body: unknown): Promise<{ connectionId: string; providerConfigKey: string }>
+  post(path: string, body: unknown): Promise<{ connectionId: string; missing_scopes?: string[] }>
 }
 
 export function apiFor(token: string, language: string): Api {

@@ -28,7 +28,7 @@ type View =
   | { at: 'prepare' }
   | { at: 'consent' }
   | { at: 'signing'; signIn: SignIn; watched: Watched; isBlocked: boolean }
-  | { at: 'done'; result: Pick<Result, 'operation' | 'account' | 'is_pending'> }
+  | { at: 'done'; result: Pick<Result, 'operation' | 'account' | 'is_pending' | 'missing_scopes'> }
   | { at: 'failed'; failed: Failed }
 
 /** What is known once the session was opened. */
@@ -229,7 +229,7 @@ export function App(first: { language: Language; words: Words }) {
       setBusy(true)
       try {
         const { path, body } = headlessRequest(provider, integration.unique_key, token, given(fields, values))
-        const { connectionId } = await visit.api.post(path, body)
+        const { connectionId, missing_scopes = [] } = await visit.api.post(path, body)
         const operation = session.isReconnecting ? 'override' : 'creation'
         end(visit, integration, {
           attempt: null,
@@ -238,6 +238,7 @@ export function App(first: { language: Language; words: Words }) {
           is_pending: false,
           operation,
           account: null,
+          missing_scopes,
           error: null,
         })
       } catch (error) {
@@ -328,6 +329,7 @@ export function App(first: { language: Language; words: Words }) {
           <Done
             {...shown}
             result={view.result}
+            missing={view.result.missing_scopes.map(scope => inWords(provider, scope, language))}
             onClose={canClose ? close : undefined}
             goesBack={visit.returnUrl !== undefined}
           />
@@ -367,10 +369,12 @@ function docsOf({ overrides }: ConnectSessionView, { integration, provider }: Ta
 }
 
 function scopesOf({ scopes }: ConnectSessionView, { integration, provider }: Target, language: Language) {
-  return (scopes[integration.unique_key] ?? []).map(scope => {
-    const described = provider.scope_descriptions?.[scope]
-    return { name: scope, words: typeof described === 'object' ? (described[language] ?? described.en) : described }
-  })
+  return (scopes[integration.unique_key] ?? []).map(scope => inWords(provider, scope, language))
+}
+
+function inWords(provider: Provider, scope: string, language: Language) {
+  const described = provider.scope_descriptions?.[scope]
+  return { name: scope, words: typeof described === 'object' ? (described[language] ?? described.en) : described }
 }
 
 /** The host of the page somebody will sign in at: the first spelling of it in provider data that can be filled in. */

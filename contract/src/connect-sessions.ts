@@ -200,6 +200,9 @@ export const connectResult = z
     is_pending: z.boolean(),
     operation: z.enum(['creation', 'override']).nullable(),
     account: connectAccount.nullable(),
+    missing_scopes: z.array(z.string()).openapi({
+      description: 'Asked for and not granted, by what the provider said. It is connected all the same.',
+    }),
     error: connectError.nullable(),
     at: z.string(),
   })

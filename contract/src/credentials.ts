@@ -2,7 +2,16 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import { failing, json, jsonBody } from './fields.ts'
 
-const submitted = z.object({ connectionId: z.string(), providerConfigKey: z.string() }).openapi('Submitted')
+const submitted = z
+  .object({
+    connectionId: z.string(),
+    providerConfigKey: z.string(),
+    missing_scopes: z
+      .array(z.string())
+      .optional()
+      .openapi({ description: 'Ours. Asked for and not granted; left out when everything was.' }),
+  })
+  .openapi('Submitted')
 
 /** The session's token stands in the query. `params[hostname]=…` and its siblings are facts of the account. */
 const query = z.looseObject({ connect_session_token: z.string().optional() })

@@ -1,8 +1,8 @@
 /** Done: which account it is, in words; then it closes by itself where a page may. */
 import { useEffect } from 'preact/hooks'
 import type { Result } from '../api.ts'
-import { Check } from '../icons.tsx'
-import { type Frame, Sheet } from '../parts.tsx'
+import { Attention, Check } from '../icons.tsx'
+import { type Frame, Notice, Sheet } from '../parts.tsx'
 import { useSay } from '../words.ts'
 
 interface Props {
@@ -10,6 +10,8 @@ interface Props {
   name: string
   mark: { logo: string; name: string }
   result: Pick<Result, 'operation' | 'account' | 'is_pending'>
+  /** Asked for and not granted, in plain words where the provider's data has them. */
+  missing: { name: string; words: string | undefined }[]
   /** Undefined where this page cannot close itself. */
   onClose: (() => void) | undefined
   /** It does not close, it leads back to the product. */
@@ -19,13 +21,15 @@ interface Props {
 /** Long enough to read two lines. */
 const closesAfterMs = 4_000
 
-export function Done({ frame, name, mark, result, onClose, goesBack = false }: Props) {
+export function Done({ frame, name, mark, result, missing, onClose, goesBack = false }: Props) {
   const say = useSay()
+  // What somebody has to read does not go away by itself.
+  const stays = missing.length > 0
   useEffect(() => {
-    if (!onClose) return
+    if (!onClose || stays) return
     const timer = setTimeout(onClose, closesAfterMs)
     return () => clearTimeout(timer)
-  }, [onClose])
+  }, [onClose, stays])
   const { account } = result
   return (
     <Sheet
@@ -39,6 +43,20 @@ export function Done({ frame, name, mark, result, onClose, goesBack = false }: P
       }
     >
       <p>{say(result.is_pending ? 'donePending' : 'doneText', { name })}</p>
+      {stays && (
+        <Notice kind="degraded" icon={<Attention />}>
+          <p>{say('doneLess', { name })}</p>
+          <ul>
+            {missing.map(scope => (
+              <li key={scope.name}>
+                <code>{scope.name}</code>
+                {scope.words && `: ${scope.words}`}
+              </li>
+            ))}
+          </ul>
+          <p>{say('doneLessDo', { name })}</p>
+        </Notice>
+      )}
       {account && (
         <section class="account">
           <strong>
@@ -63,7 +81,9 @@ export function Done({ frame, name, mark, result, onClose, goesBack = false }: P
           {say('finish')}
         </button>
       )}
-      <p class="soft under">{say(goesBack ? 'doneGoingBack' : onClose ? 'doneClosing' : 'doneCloseYourself')}</p>
+      {!(stays && onClose) && (
+        <p class="soft under">{say(goesBack ? 'doneGoingBack' : onClose ? 'doneClosing' : 'doneCloseYourself')}</p>
+      )}
     </Sheet>
   )
 }

@@ -128,6 +128,8 @@ export const ar: Words = {
   doneAgain: 'تم ربط {name} من جديد',
   doneText: 'يمكن لـ {product} استخدامه من الآن.',
   donePending: 'ما زالت موافقة {name} مطلوبة، وسيُبلَّغ {product} فور حدوثها.',
+  doneLess: 'منح {name} أقل مما طُلب. قد لا تعمل بعض وظائف {product}:',
+  doneLessDo: 'يمكن لمن يدير تطبيق {product} لدى {name} إضافة ذلك، ثم أعِد الربط.',
   doneClosing: 'ستُغلق هذه وحدها.',
   doneGoingBack: 'ستعود إلى {product} بعد لحظة.',
   doneCloseYourself: 'يمكنك إغلاق هذه الصفحة.',

@@ -133,6 +133,8 @@ export const de: Words = {
   doneAgain: '{name} ist wieder verbunden',
   doneText: '{product} kann es von jetzt an verwenden.',
   donePending: '{name} muss noch zustimmen. {product} erfährt davon, sobald es so weit ist.',
+  doneLess: '{name} hat weniger erlaubt, als verlangt war. Manches in {product} funktioniert deshalb vielleicht nicht:',
+  doneLessDo: 'Wer die App von {product} bei {name} betreut, kann das ergänzen. Verbinden Sie danach noch einmal.',
   doneClosing: 'Dies schließt sich von selbst.',
   doneGoingBack: 'Gleich geht es zurück zu {product}.',
   doneCloseYourself: 'Sie können diese Seite schließen.',

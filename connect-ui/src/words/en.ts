@@ -127,6 +127,8 @@ export const en = {
   doneAgain: '{name} is connected again',
   doneText: '{product} can use it from now on.',
   donePending: '{name} has to approve it. {product} is told as soon as that happens.',
+  doneLess: '{name} granted less than was asked for. Some of what {product} does may not work:',
+  doneLessDo: 'Whoever looks after the app of {product} at {name} can add this. Then connect once more.',
   doneClosing: 'This closes by itself.',
   doneGoingBack: 'You are taken back to {product} in a moment.',
   doneCloseYourself: 'You can close this page.',

@@ -131,6 +131,8 @@ export const es: Words = {
   doneAgain: '{name} está conectado de nuevo',
   doneText: '{product} ya puede usarlo.',
   donePending: '{name} aún debe aprobarlo. {product} lo sabrá en cuanto ocurra.',
+  doneLess: '{name} ha concedido menos de lo solicitado. Puede que algunas funciones de {product} no vayan:',
+  doneLessDo: 'Quien gestiona la app de {product} en {name} puede añadirlo. Después, conéctala de nuevo.',
   doneClosing: 'Esto se cierra solo.',
   doneGoingBack: 'Enseguida vuelves a {product}.',
   doneCloseYourself: 'Puedes cerrar esta página.',

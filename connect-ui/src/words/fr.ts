@@ -131,6 +131,8 @@ export const fr: Words = {
   doneAgain: '{name} est de nouveau connecté',
   doneText: '{product} peut l’utiliser dès maintenant.',
   donePending: '{name} doit encore l’approuver. {product} en sera informé aussitôt.',
+  doneLess: '{name} a accordé moins que demandé. Certaines fonctions de {product} pourraient ne pas marcher :',
+  doneLessDo: 'La personne qui gère l’application de {product} chez {name} peut l’ajouter. Reconnectez ensuite.',
   doneClosing: 'Ceci se ferme tout seul.',
   doneGoingBack: 'Vous allez revenir à {product}.',
   doneCloseYourself: 'Vous pouvez fermer cette page.',

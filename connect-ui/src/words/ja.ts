@@ -130,6 +130,8 @@ export const ja: Words = {
   doneAgain: '{name} を再び接続しました',
   doneText: '{product} で使えるようになりました。',
   donePending: '{name} の承認が必要です。承認され次第、{product} に通知されます。',
+  doneLess: '{name} で許可されたのは、求めた範囲の一部だけです。{product} の一部が動かないことがあります：',
+  doneLessDo: '{name} で {product} のアプリを管理している方に追加を依頼し、もう一度接続してください。',
   doneClosing: '自動的に閉じます。',
   doneGoingBack: 'まもなく{product}に戻ります。',
   doneCloseYourself: 'このページは閉じてかまいません。',

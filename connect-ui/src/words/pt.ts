@@ -131,6 +131,8 @@ export const pt: Words = {
   doneAgain: '{name} está ligado de novo',
   doneText: '{product} já o pode usar.',
   donePending: '{name} ainda tem de aprovar. {product} saberá assim que acontecer.',
+  doneLess: '{name} concedeu menos do que foi pedido. Algumas funções de {product} podem não funcionar:',
+  doneLessDo: 'Quem gere a app de {product} em {name} pode acrescentá-lo. Depois ligue outra vez.',
   doneClosing: 'Isto fecha sozinho.',
   doneGoingBack: 'Já vai voltar a {product}.',
   doneCloseYourself: 'Pode fechar esta página.',

@@ -122,7 +122,8 @@ export async function finishOAuth(
   const { learned, config: told } = accountFacts(deps, holder, handshake.config, tokens)
   const checked = await checkAccount(deps, integration, holder, handshake, session, tokens, told, learned)
   const config = { ...told, ...checked.facts, ...(brought && { overrideTokenRefresh: true }) }
-  const { operation, credentialId } = await save(deps, integration, handshake, session, tokens, learned, config, known)
+  const found = { config, missingScopes: checked.missingScopes }
+  const { operation, credentialId } = await save(deps, integration, handshake, session, tokens, learned, found, known)
   if (brought) await markSuspect(deps.db, credentialId)
   deps.log.info({ integration: integration.key, connection: handshake.connectionId, operation }, 'connected')
   const account = provider.grants_per_user === undefined ? null : accountOf(provider, learned)
@@ -135,7 +136,7 @@ export async function finishOAuth(
   for (const { code, payload } of warnings)
     deps.log.warn({ code, ...payload, integration: integration.key, connection: handshake.connectionId }, 'a warning')
   const { connectionId } = handshake
-  return { integration, provider, connectionId, operation, config, warnings, missingScopes: checked.missingScopes }
+  return { integration, provider, connectionId, operation, ...found, warnings }
 }
 
 export const attemptOf = ({ sessionId, attempt, integrationKey, connectionId }: Arrival): Attempt => ({
@@ -271,7 +272,7 @@ export async function save(
   session: Session,
   tokens: TokenSet,
   learned: ConnectionConfig,
-  config: ConnectionConfig,
+  { config, missingScopes }: Pick<Connected, 'config' | 'missingScopes'>,
   holder: Holder,
 ): Promise<{ operation: Connected['operation']; credentialId: string }> {
   const { environmentId, connectionId, scopesRequested } = handshake
@@ -290,7 +291,7 @@ export async function save(
   if (session.reconnects !== null)
     return {
       operation: 'override',
-      credentialId: await reconnect(deps, integration, handshake, session, added, holder),
+      credentialId: await reconnect(deps, integration, handshake, session, added, missingScopes, holder),
     }
 
   const { confirm_connections: waitsForConfirmation } = await readSettings(deps.db, environmentId)
@@ -299,6 +300,7 @@ export async function save(
       operation: 'creation',
       account: accountView(holder.provider, config),
       isPending: waitsForConfirmation,
+      missingScopes,
     })
     const stores = { ...deps, db: tx }
     // A grant that may yet turn out to be somebody else's takes nothing's place.
@@ -343,6 +345,7 @@ async function reconnect(
   handshake: Arrival,
   session: Session,
   added: NewCredential,
+  missingScopes: string[],
   holder: Holder,
 ): Promise<string> {
   const { provider } = holder
@@ -370,6 +373,7 @@ async function reconnect(
       operation: 'override',
       account: accountView(provider, added.config),
       isPending: false,
+      missingScopes,
     })
     await deps.audit(tx, endUserActor(session), {
       environmentId: added.environmentId,

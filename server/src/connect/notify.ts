@@ -29,6 +29,8 @@ export interface Success {
   operation: 'creation' | 'override'
   account: ConnectAccount | null
   isPending: boolean
+  /** Asked for and not granted. */
+  missingScopes: string[]
 }
 
 /** In the transaction that stores the connection: there is no moment at which one is there without the other. */
@@ -36,7 +38,10 @@ export const tellSuccess = (tx: Db, attempt: Attempt, success: Success): Promise
   addResult(tx, { ...attempt, ...success, error: null })
 
 export const tellFailure = (db: Db, attempt: Attempt, failure: Failure): Promise<unknown> =>
-  addResult(db, { ...attempt, operation: null, account: null, isPending: false, error: connectError(failure) })
+  addResult(db, {
+    ...{ ...attempt, operation: null, account: null, isPending: false, missingScopes: [] },
+    error: connectError(failure),
+  })
 
 /** The wire's `error_type` for our codes; whatever is not here is `unknown_err`. */
 const errorTypes: Partial<Record<ErrorCode, string>> = {

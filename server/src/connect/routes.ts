@@ -151,6 +151,7 @@ export function connectRoutes(deps: Deps) {
       is_pending: result.isPending,
       operation: result.operation,
       account: result.account,
+      missing_scopes: result.missingScopes,
       error: result.error,
       at: isoZulu(result.at),
     }))

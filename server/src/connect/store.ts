@@ -234,6 +234,7 @@ export async function takeHandshake({ db, vault }: StoreDeps, state: string): Pr
       operation: null,
       isPending: false,
       account: null,
+      missingScopes: [],
       error: expired,
     })
     return undefined
@@ -295,6 +296,8 @@ export interface Result {
   operation: 'creation' | 'override' | null
   isPending: boolean
   account: ConnectAccount | null
+  /** Asked for and not granted. */
+  missingScopes: string[]
   error: ConnectError | null
 }
 
@@ -302,10 +305,11 @@ export interface Result {
 export const addResult = (db: Db, result: Result): Promise<object[]> =>
   db.query(sql`
     with told as (
-      insert into connect_result (connect_session_id, attempt, provider_config_key, connection_id, operation, is_pending, account, error)
+      insert into connect_result (connect_session_id, attempt, provider_config_key, connection_id, operation, is_pending, account,
+        missing_scopes, error)
       select id, ${result.attempt}::uuid, ${result.integrationKey}::text, ${result.connectionId}::text, ${result.operation}::text,
         ${result.isPending}::boolean, ${result.account && JSON.stringify(result.account)}::jsonb,
-        ${result.error && JSON.stringify(result.error)}::jsonb
+        ${result.missingScopes}::text[], ${result.error && JSON.stringify(result.error)}::jsonb
       from connect_session where id = ${result.sessionId}
       returning attempt)
     select pg_notify('fairlead_changed', 'attempt ' || attempt) from told where attempt is not null`)
@@ -318,6 +322,7 @@ interface ResultRow {
   operation: Result['operation']
   is_pending: boolean
   account: ConnectAccount | null
+  missing_scopes: string[]
   error: ConnectError | null
   at: Date
 }
@@ -330,6 +335,7 @@ const resultFromRow = (row: ResultRow): Result & { at: Date } => ({
   operation: row.operation,
   isPending: row.is_pending,
   account: row.account,
+  missingScopes: row.missing_scopes,
   error: row.error,
   at: row.at,
 })

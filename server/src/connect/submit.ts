@@ -17,9 +17,8 @@ import { verify } from '../credential/verify.ts'
 import { EgressError, Failure } from '../errors.ts'
 import { findIntegration } from '../integration/store.ts'
 import { newId } from '../lib/id.ts'
-import { withhold } from '../net/redact.ts'
 import type { ConnectionConfig } from '../provider/endpoint.ts'
-import type { Provider } from '../provider/schema.ts'
+import { accepted, type Endings } from './answer.ts'
 import { accountFacts, type CallbackDeps, checkAccount, save } from './callback.ts'
 import { givenFacts, targetOf } from './reconnect.ts'
 import { accountConfig, requestedScopes, type StartQuery } from './start.ts'
@@ -32,6 +31,8 @@ export interface SubmitDeps extends CallbackDeps {
 export interface Submitted {
   connectionId: string
   providerConfigKey: string
+  /** Asked for and not granted, when anything was not. */
+  missing_scopes?: string[]
 }
 
 export async function submit(
@@ -66,22 +67,36 @@ export async function submit(
     ...{ provider, client: holder.client, settings, config: known, given, scopes },
     wallNow: deps.clock.wall(),
   })
-  const tokens = { ...(await obtained(deps, provider, known, steps, { ...settings, ...given }, kind)), given }
+  const tokens = { ...(await obtained(deps, holder, known, steps, { ...settings, ...given }, kind)), given }
   const { learned, config: told } = accountFacts(deps, holder, known, tokens)
   const arrival = {
     ...{ environmentId, sessionId: session.id, attempt: query.attempt, integrationKey: key },
     connectionId: target?.connection.connectionId ?? newId(),
     scopesRequested: scopes,
   }
-  const { facts } = await checkAccount(deps, integration, holder, arrival, session, tokens, told, learned)
+  const { facts, missingScopes } = await checkAccount(
+    deps,
+    integration,
+    holder,
+    arrival,
+    session,
+    tokens,
+    told,
+    learned,
+  )
   const config = { ...told, ...facts }
   await verify(deps, holder, asHeld(kind, tokens, config, given))
-  const { credentialId, operation } = await save(deps, integration, arrival, session, tokens, learned, config, holder)
+  const found = { config, missingScopes }
+  const { credentialId, operation } = await save(deps, integration, arrival, session, tokens, learned, found, holder)
   // The notification would do it in a moment; whoever reads the answer may be faster.
   deps.connections.forgetCredential(credentialId)
   deps.log.info({ integration: key, connection: arrival.connectionId, operation }, 'connected')
   await learn(deps, holder, credentialId)
-  return { connectionId: arrival.connectionId, providerConfigKey: key }
+  return {
+    connectionId: arrival.connectionId,
+    providerConfigKey: key,
+    ...(missingScopes.length > 0 && { missing_scopes: missingScopes }),
+  }
 }
 
 const asHeld = (kind: Kind, tokens: TokenSet, config: ConnectionConfig, given: Given) => ({
@@ -94,10 +109,16 @@ async function learn(deps: CallbackDeps, holder: Holder, credentialId: string): 
   if (stored) deps.credentials.learn(holder, stored)
 }
 
+const endingsOf = ({ type }: Kind): Endings => ({
+  refused: () => (type === 'OAUTH2_CC' ? 'client_credentials_fetch_error' : 'connection_test_failed'),
+  busy: 'connection_test_unanswered',
+  sentence: 'The provider does not accept what was given.',
+})
+
 /** The first token, or the Failure that says in the provider's words why there is none. */
 async function obtained(
   deps: CallbackDeps,
-  provider: Provider,
+  holder: Holder,
   config: ConnectionConfig,
   steps: Exchange,
   sent: Given,
@@ -108,36 +129,5 @@ async function obtained(
     if (error.phase === 'refused') throw new Failure('egress_refused', { cause: error })
     throw new Failure('connection_test_unanswered', { cause: error })
   })
-  switch (read.kind) {
-    case 'tokens':
-      return read.tokens
-    case 'unsupported_type':
-      throw new Failure('token_type_unsupported', { payload: { token_type: read.tokenType } })
-    case 'unreadable':
-      if (read.status >= 500 || read.status === 429)
-        throw new Failure('connection_test_unanswered', {
-          cause: `HTTP ${read.status}: ${read.reason}`,
-          explained: await deps.explain(
-            provider,
-            { where: 'token', error: `HTTP ${read.status}`, description: '' },
-            config,
-          ),
-        })
-      throw new Failure('token_response_unreadable', { cause: `HTTP ${read.status}: ${read.reason}` })
-    case 'error': {
-      const [error, description] = [read.error, read.description].map(text => withhold(text, Object.values(sent)))
-      const said = [error, description].filter(Boolean).join(': ')
-      const explained = await deps.explain(
-        provider,
-        { where: 'token', error: error ?? '', description: description ?? '' },
-        config,
-      )
-      throw new Failure(kind.type === 'OAUTH2_CC' ? 'client_credentials_fetch_error' : 'connection_test_failed', {
-        message: `The provider does not accept what was given. It said: ${said}`,
-        payload: { provider_said: said },
-        cause: `HTTP ${read.status}: ${said}`,
-        explained,
-      })
-    }
-  }
+  return accepted(deps, holder, config, read, Object.values(sent), endingsOf(kind))
 }

@@ -428,6 +428,31 @@ keyed:
     return visitor
   }
 
+  it('fewer scopes than were asked for: it is connected, says what is missing, and waits to be read', async () => {
+    const { control, app } = world.simulator
+    for (const [theme, width] of [
+      ['light', 1440],
+      ['dark', 360],
+    ] as const) {
+      const { clientId } = app('acme--uat')
+      const tokens = control.issueTokens({ username: 'ada@acme.com.uat', clientId, scopes: ['refresh_token'] })
+      const body = { ...tokens, instance_url: world.simulator.base('acme--uat', 'name') }
+      control.fail({ endpoint: 'token', grantType: 'authorization_code', status: 200, body })
+      const visitor = await world.visit({ colorScheme: theme, viewport: { width, height: 800 } })
+      const { page } = visitor
+      await page.goto(await world.newLink())
+      await toConsent(page)
+      await signIn(await openWindow(page))
+      await title(page, 'Salesforce Sandbox is connected')
+      const shown = (await page.getByRole('status').textContent()) ?? ''
+      assert.match(shown, /granted less than was asked for.*api: read and change your Salesforce data/)
+      assert.match(shown, /looks after the app of Beacon CRM at Salesforce Sandbox/)
+      await isSound(page, 'connected with less')
+      assert.equal(await page.getByText('This closes by itself.').count(), 0)
+      stayedHome(visitor)
+    }
+  })
+
   it('failure: access was denied, and it can be tried again', async () => {
     const { page } = await attempt(window => signIn(window, 'Deny'))
     await page.getByText('access_denied', { exact: true }).waitFor()

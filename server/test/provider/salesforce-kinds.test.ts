@@ -68,6 +68,25 @@ describe('at the simulator', () => {
     assert.equal(config.instance_url, simulator.base('acme--uat'))
   })
 
+  it('fewer scopes than were asked for are told in the answer and in the results; what no such grant can have is not missed', async () => {
+    const { clientId, clientSecret } = simulator.app('acme--uat')
+    const scopes = ['api', 'web', 'refresh_token']
+    const session = await fairlead.call('POST', '/connect/sessions', {
+      end_user: { id: 'ada' },
+      integrations_config_defaults: { cc: { connection_config: { oauth_scopes_override: scopes.join() } } },
+    })
+    const query = `connect_session_token=${session.json.data.token}&params[hostname]=acme--uat`
+    const client = { client_id: clientId, client_secret: clientSecret }
+    const made = await fairlead.call('POST', `/oauth2/auth/cc?${query}`, client)
+    assert.equal(made.status, 200, made.text)
+    assert.deepEqual(made.json.missing_scopes, ['web'])
+    const results = await fairlead.call('GET', '/connect/session/results', undefined, {
+      Authorization: `Bearer ${session.json.data.token}`,
+    })
+    assert.deepEqual(results.json.data[0].missing_scopes, ['web'])
+    assert.equal(results.json.data[0].success, true)
+  })
+
   it('the integration may hold the client: then an address is all that is asked', async () => {
     const { clientId, clientSecret } = simulator.app('acme--uat')
     const client = { client_id: clientId, client_secret: clientSecret }

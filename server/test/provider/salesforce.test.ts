@@ -61,6 +61,7 @@ describe('Salesforce, end to end', () => {
       browser,
       cause: results.json.data[0]?.error?.cause,
       error: results.json.data[0]?.error,
+      missing: results.json.data[0]?.missing_scopes,
       token,
     }
   }
@@ -144,13 +145,16 @@ describe('Salesforce, end to end', () => {
 
   it('fewer scopes than were asked for are told on the page that says connected', async () => {
     answerWith(tokensWith(['refresh_token', 'id']))
-    const { page } = await signIn(sandbox)
+    const { page, missing } = await signIn(sandbox)
     assert.equal(page.status, 200, page.text)
     assert.match(page.text, /granted less than was asked for/)
     assert.match(page.text, /<li><code>api<\/code>: read and change your Salesforce data/)
     assert.doesNotMatch(page.text, /<code>refresh_token<\/code>/)
+    assert.deepEqual(missing, ['api'])
     await clear()
-    assert.doesNotMatch((await signIn(sandbox)).page.text, /granted less/)
+    const whole = await signIn(sandbox)
+    assert.doesNotMatch(whole.page.text, /granted less/)
+    assert.deepEqual(whole.missing, [])
     await clear()
   })
 

@@ -442,6 +442,8 @@ create table connect_result (
   operation text check (operation in ('creation', 'override')),
   is_pending boolean not null default false,
   account jsonb,
+  -- asked for and not granted
+  missing_scopes text[] not null default '{}',
   error jsonb,
   at timestamptz not null default clock_timestamp(),
   check ((operation is null) = (error is not null))
