@@ -1,5 +1,6 @@
 /** What Fairlead tells a developer's server by itself, and what became of telling it. */
 import { createRoute, z } from '@hono/zod-openapi'
+import { explainedCause } from './explained.ts'
 import { anyKeyWith, connectionId, failing, json, jsonBody } from './fields.ts'
 import { connectionState } from './health.ts'
 import type { WebhookSwitch } from './settings.ts'
@@ -67,7 +68,15 @@ export const authWebhook = z.strictObject({
       tags: z.record(z.string(), z.string()),
     })
     .optional(),
-  error: z.strictObject({ type: z.string(), description: z.string() }).optional(),
+  error: z
+    .strictObject({
+      type: z.string(),
+      description: z.string(),
+      cause: explainedCause
+        .optional()
+        .openapi({ description: 'Ours. What the provider’s own words mean, where that is known.' }),
+    })
+    .optional(),
 })
 export type AuthWebhook = z.infer<typeof authWebhook>
 

@@ -134,7 +134,7 @@ export const eraseTraces = (
     // Not delivered yet: a developer's server has to hear that the connection is gone, and nothing else.
     stripped.webhook_event = await count(
       tx.query(sql`
-        update webhook_event set about = about || '{"end_user": null, "organization": null, "tags": {}}'
+        update webhook_event set about = about || '{"end_user": null, "organization": null, "tags": {}, "said": null}'
         where sequence = any (${sequences}::bigint[]) and about <> '{}' returning 1`),
     )
     const receipts = await tx.query<{ credential_id: string }>(sql`

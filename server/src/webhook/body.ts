@@ -1,8 +1,7 @@
 /** What a receiver reads. Pure: an event gives the same bytes at every attempt. */
 import {
   type AuthWebhook,
-  causeOf,
-  causes,
+  type ConnectionState,
   type EndUser,
   type ForwardWebhook,
   type Health,
@@ -13,6 +12,7 @@ import {
   webhookEvents,
 } from '@fairlead/contract'
 import { isoZulu } from '../lib/time.ts'
+import type { Catalogue } from '../provider/catalogue.ts'
 
 export interface WebhookEvent {
   id: string
@@ -35,6 +35,8 @@ export interface About {
   organization: Organization | null
   health: Health
   cause: string | null
+  /** What the provider said with it: its error and its description. */
+  said: [error: string, description: string] | null
   paused: boolean
   /** As PostgreSQL writes it in JSON. */
   since: string
@@ -42,13 +44,24 @@ export interface About {
 
 const isAbout = (about: WebhookEvent['about']): about is About => 'provider' in about
 
-/** `authModeOf`: how connections of this provider authenticate, as the wire calls it. */
-export function bodyOf(event: WebhookEvent, authModeOf: (provider: string) => string): string {
+export type Providers = Pick<Catalogue, 'get' | 'hooks'>
+
+export function bodyOf(event: WebhookEvent, providers: Providers): string {
   const { about } = event
   const { type } = webhookEvents[event.name]
-  if (type === 'auth' && isAbout(about)) return JSON.stringify(authBody(event, about, authModeOf(about.provider)))
+  if (type === 'auth' && isAbout(about)) return JSON.stringify(authBody(event, about, providers))
   if (type === 'forward' && isAbout(about)) return JSON.stringify(forwardBody(event, about))
-  return JSON.stringify(ownBody(event))
+  return JSON.stringify(ownBody(event, providers))
+}
+
+/** The state as it was, in the words the API has for it. Nothing that may change between two attempts goes into it, so no addresses and no links. */
+function stateIn(about: About, providers: Providers): ConnectionState {
+  const provider = providers.get(about.provider)
+  const [error, description] = about.said ?? []
+  const met = { where: 'refresh', error: error ?? '', description: description ?? '', config: {} } as const
+  const explained =
+    about.said && provider && providers.hooks(provider).explain?.({ provider, ...met, redirectUri: '', exits: [] })
+  return stateOf({ ...about, since: isoZulu(new Date(about.since)) }, explained ?? undefined)
 }
 
 const operations = {
@@ -58,15 +71,16 @@ const operations = {
 } as const
 
 /** Members in the wire contract's order: clients hash what they parsed and wrote out again. */
-function authBody(event: WebhookEvent, about: About, authMode: string): AuthWebhook {
+function authBody(event: WebhookEvent, about: About, providers: Providers): AuthWebhook {
   const operation = operations[event.name as keyof typeof operations]
-  const cause = about.cause === null ? 'provider_error' : causeOf(about.cause)
+  // A pause hides what is told here.
+  const { cause, message, explained } = stateIn({ ...about, paused: false }, providers)
   return {
     from: 'nango',
     type: 'auth',
     connectionId: event.connectionId ?? '',
     providerConfigKey: event.providerConfigKey ?? '',
-    authMode,
+    authMode: providers.get(about.provider)?.auth_mode ?? '',
     provider: about.provider,
     environment: event.environment,
     operation,
@@ -80,7 +94,9 @@ function authBody(event: WebhookEvent, about: About, authMode: string): AuthWebh
         tags: about.end_user.tags ?? {},
       },
     }),
-    ...(operation === 'refresh' && { error: { type: cause, description: causes[cause] } }),
+    ...(operation === 'refresh' && {
+      error: { type: cause ?? 'provider_error', description: message, ...(explained && { cause: explained }) },
+    }),
   }
 }
 
@@ -92,7 +108,7 @@ const forwardBody = (event: WebhookEvent, about: About): ForwardWebhook => ({
   payload: event.payload,
 })
 
-function ownBody(event: WebhookEvent): OwnWebhook {
+function ownBody(event: WebhookEvent, providers: Providers): OwnWebhook {
   const { about } = event
   return {
     from: 'fairlead',
@@ -106,7 +122,7 @@ function ownBody(event: WebhookEvent): OwnWebhook {
       ...(event.providerConfigKey !== null && { provider_config_key: event.providerConfigKey }),
       ...(isAbout(about) && {
         provider: about.provider,
-        state: stateOf({ ...about, since: isoZulu(new Date(about.since)) }),
+        state: stateIn(about, providers),
         ...(about.end_user && { end_user_id: about.end_user.id }),
         tags: about.tags,
       }),

@@ -15,9 +15,8 @@ import type { Log } from '../lib/log.ts'
 import type { Secret } from '../lib/secret.ts'
 import { minutes, retryAfterMs, seconds } from '../lib/time.ts'
 import { redactUrl, withhold } from '../net/redact.ts'
-import type { Catalogue } from '../provider/catalogue.ts'
 import type { Clock, Db, Egress, Vault } from '../seams.ts'
-import { bodyOf } from './body.ts'
+import { bodyOf, type Providers } from './body.ts'
 import { signatures } from './sign.ts'
 import {
   type Attempt,
@@ -37,7 +36,7 @@ export interface DeliverDeps {
   vault: Vault
   egress: Pick<Egress, 'request'>
   clock: Clock
-  catalogue: Pick<Catalogue, 'get'>
+  catalogue: Providers
   log: Log
 }
 
@@ -172,7 +171,7 @@ async function tryOnce(
   })
   // It stays unreadable, and must not keep what is behind it.
   if (event instanceof Failure) return result({ kind: 'failed' }, { error: event.message })
-  const body = bodyOf(event, provider => deps.catalogue.get(provider)?.auth_mode ?? '')
+  const body = bodyOf(event, deps.catalogue)
   const clean = (text: string) =>
     withhold(
       text,

@@ -9,16 +9,15 @@ import { environmentCaller, hasScope } from '../account/caller.ts'
 import { Failure } from '../errors.ts'
 import { api, type Guard } from '../http/api.ts'
 import { isoZulu } from '../lib/time.ts'
-import type { Catalogue } from '../provider/catalogue.ts'
 import type { Db, Vault } from '../seams.ts'
-import { bodyOf } from './body.ts'
+import { bodyOf, type Providers } from './body.ts'
 import type { Deliveries } from './deliver.ts'
 import { addTestEvent, findDelivery, listDeliveries, openEvent, replay, replayFailed } from './store.ts'
 
 interface Deps {
   db: Db
   vault: Vault
-  catalogue: Pick<Catalogue, 'get'>
+  catalogue: Providers
   deliveries: Pick<Deliveries, 'kick'>
   guard: Guard
 }
@@ -52,7 +51,7 @@ export function webhookRoutes({ db, vault, catalogue, deliveries, guard }: Deps)
     const event = hasScope(caller, 'environment:connections:read_credentials')
       ? await openEvent(vault, stored)
       : { ...stored, payload: null }
-    const body = bodyOf(event, provider => catalogue.get(provider)?.auth_mode ?? '')
+    const body = bodyOf(event, catalogue)
     const history = attempts.map(attempt => ({ ...attempt, at: isoZulu(attempt.at) }))
     return c.json({ ...delivery, body, history }, 200)
   })

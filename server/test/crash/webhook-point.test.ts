@@ -90,7 +90,7 @@ for (const { event, point, prepare } of cases)
     assert.equal(signal, 'SIGKILL')
     assert.equal(receiver.taken.length, 0)
 
-    const deliveries = createDeliveries({ ...room.deps, catalogue: { get: () => holder.provider } })
+    const deliveries = createDeliveries({ ...room.deps, catalogue: { get: () => holder.provider, hooks: () => ({}) } })
     await deliveries.sweep()
     await room.process().replay()
     await deliveries.sweep()

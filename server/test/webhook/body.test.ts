@@ -9,6 +9,7 @@ import {
   type WebhookEventName,
   webhookEvents,
 } from '@fairlead/contract'
+import type { Hooks } from '../../src/provider/hooks.ts'
 import { type About, bodyOf, type WebhookEvent } from '../../src/webhook/body.ts'
 
 const about: About = {
@@ -18,6 +19,7 @@ const about: About = {
   organization: { id: 'org', display_name: 'Org' },
   health: 'active',
   cause: null,
+  said: null,
   paused: false,
   since: '2026-11-22T01:02:03.456+00:00',
 }
@@ -32,7 +34,21 @@ const event = (name: WebhookEventName, changed: Partial<About> = {}): WebhookEve
   payload: null,
   createdAt: new Date('2026-05-04T03:02:01.000Z'),
 })
-const body = (one: WebhookEvent): string => bodyOf(one, () => 'OAUTH2')
+const acme = { name: 'acme', display_name: 'Acme', auth_mode: 'OAUTH2' } as const
+/** One that knows what one word means. */
+const hooks: Hooks = {
+  explain: ({ error, description, exits, config }) => {
+    assert.deepEqual([exits, config], [[], {}], 'nothing that may change between two attempts')
+    if (error !== 'invalid_grant')
+      return { code: 'unknown', title: 'Unknown', explanations: [{ text: error, fix: 'Ask.' }] }
+    return {
+      code: 'token_gone',
+      title: 'The token is gone',
+      explanations: [{ text: description, fix: 'Sign in again.' }],
+    }
+  },
+}
+const body = (one: WebhookEvent): string => bodyOf(one, { get: () => acme, hooks: () => hooks })
 
 const shared =
   '"connectionId":"c-1","providerConfigKey":"crm","authMode":"OAUTH2","provider":"acme","environment":"dev"'
@@ -62,6 +78,29 @@ test('without an end user there is none, and a cause of the provider’s own is 
     body(event('connection.needs_reauth', bare)),
     `{"from":"nango","type":"auth",${shared},"operation":"refresh","success":false,"tags":{},"error":{"type":"provider_error","description":"${causes.provider_error}"}}`,
   )
+})
+
+test('what the provider said is told as what it means and what to do, where that is known', () => {
+  const refused = { health: 'needs_reauth', cause: 'invalid_grant', said: ['invalid_grant', 'expired'] } as const
+  const { error } = JSON.parse(body(event('connection.needs_reauth', { ...refused, said: [...refused.said] })))
+  const cause = {
+    code: 'token_gone',
+    title: 'The token is gone',
+    explanations: [{ text: 'expired', fix: 'Sign in again.' }],
+  }
+  assert.deepEqual(error, { type: 'invalid_grant', description: 'The token is gone. Sign in again.', cause })
+  const blocked = event('connection.blocked_by_policy', {
+    ...refused,
+    health: 'blocked_by_policy',
+    said: [...refused.said],
+  })
+  const { state } = JSON.parse(body(blocked)).data
+  assert.deepEqual([state.message, state.explained], ['The token is gone. Sign in again.', cause])
+  // What nobody knows stays what the server itself knows of it.
+  const other = JSON.parse(body(event('connection.needs_reauth', { ...refused, said: ['odd', 'words'] })))
+  assert.equal(other.error.description, causes.invalid_grant)
+  const paused = JSON.parse(body(event('connection.needs_reauth', { ...refused, said: null, paused: true })))
+  assert.equal(paused.error.description, causes.invalid_grant)
 })
 
 test('what a provider sent is wrapped as the wire contract has it', () => {

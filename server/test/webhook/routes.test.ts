@@ -76,7 +76,13 @@ test('a life of a connection, told in order, signed, and once for two servers', 
       ['connection.deleted', 'needs_reauth', undefined],
     ],
   )
-  assert.deepEqual(receiver.taken[3]?.json.error.type, 'invalid_grant')
+  const { error } = receiver.taken[3]!.json
+  assert.equal(error.type, 'invalid_grant')
+  // What Salesforce means by it, as the API says it, and not the sentence that fits every provider.
+  assert.match(error.cause.code, /^[a-z_]+$/)
+  const [likeliest] = error.cause.explanations
+  assert.equal(error.description, `${error.cause.title}. ${likeliest.fix}`)
+  assert.doesNotMatch(receiver.taken[3]!.body, /127\.0\.0\.1/, 'no address of ours')
   const sequences = receiver.taken.map(({ headers }) => Number(headers['fairlead-sequence']))
   assert.deepEqual(
     sequences,

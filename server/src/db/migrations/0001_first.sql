@@ -619,7 +619,7 @@ begin
         case when e.webhook_url_secondary is not null then 'secondary' end], null)
     end,
     jsonb_build_object('provider', i.provider, 'tags', c.tags, 'end_user', c.end_user, 'organization', c.organization,
-      'health', k.health, 'cause', k.cause, 'paused', k.paused, 'since', k.state_since)
+      'health', k.health, 'cause', k.cause, 'said', k.said, 'paused', k.paused, 'since', k.state_since)
   into key, receivers, about
   from environment e join integration i on i.id = c.integration_id join credential k on k.id = c.credential_id
   where e.id = c.environment_id and case

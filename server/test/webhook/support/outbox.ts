@@ -69,7 +69,7 @@ export async function openOutbox(t: Test): Promise<Outbox> {
     vault: await vaultOn(db, newEncryptionKey()),
     egress,
     clock: systemClock,
-    catalogue: { get: () => undefined },
+    catalogue: { get: () => undefined, hooks: () => ({}) },
     log: { debug: note, info: note, warn: note, error: note },
   }
   const process = () => {
