@@ -77,6 +77,7 @@ export function Preview(first: { language: Language; words: Words }) {
       {screen === 'done' && (
         <Done
           {...shown}
+          missing={[]}
           result={{
             operation: 'creation',
             is_pending: false,
