@@ -3,10 +3,14 @@
  * The tests stand in the order of a connection's life and each goes on where the one before it left off.
  */
 import assert from 'node:assert/strict'
+import { createHash, randomBytes } from 'node:crypto'
+import type { Readable } from 'node:stream'
 import { after, before, describe, it } from 'node:test'
+import { gzipSync } from 'node:zlib'
 import { type Simulator, startSimulator } from '@fairlead/salesforce-simulator'
 import { Nango } from '@nangohq/node'
 import { sandboxOverlay } from '../../demo/overlay.ts'
+import { type Provider, sendJson, startProvider } from '../../server/test/connect/support/provider.ts'
 import { until } from '../../server/test/db/until.ts'
 import { Browser, type Fairlead, startFairlead } from '../../server/test/support/fairlead.ts'
 import { lastFirst } from '../../server/test/support/last-first.ts'
@@ -31,6 +35,8 @@ describe('@nangohq/node', () => {
   let simulator: Simulator
   let fairlead: Fairlead
   let receiver: ReceiverServer
+  /** An API that answers as a test says. */
+  let plain: Provider
   let nango: Nango
   let id: string
   let accessToken: string
@@ -42,7 +48,14 @@ describe('@nangohq/node', () => {
     simulator = await startSimulator({ autoApprove: true, rotation: true })
     ends.after(() => simulator.close())
     receiver = await startReceiver(ends)
-    fairlead = await startFairlead(ends, { providers: sandboxOverlay(simulator.base('test'), ['127.0.0.1']) })
+    plain = await startProvider(ends)
+    const providers = `${sandboxOverlay(simulator.base('test'), ['127.0.0.1'])}plain:
+  display_name: Plain
+  auth_mode: API_KEY
+  credentials: { apiKey: { title: Key } }
+  proxy: { base_url: '${plain.url}/v1', headers: { x-key: '\${apiKey}' } }
+`
+    fairlead = await startFairlead(ends, { providers })
     const settings = await fairlead.call('PATCH', '/environment/settings', { webhook_url: receiver.url })
     assert.equal(settings.status, 200, settings.text)
     const onFulfilled = <Answer extends { status: number }>(answer: Answer) => {
@@ -179,6 +192,110 @@ describe('@nangohq/node', () => {
       assert.match(response.data[0]?.errorCode ?? '', /NOT_FOUND|ENTITY_IS_DELETED/)
       return true
     })
+  })
+
+  it('passes bodies of every kind through the proxy as they are, and tries again when told to', async () => {
+    await nango.createIntegration({ provider: 'plain', unique_key: 'plain' })
+    const credentials = { type: 'API_KEY', apiKey: 'the-key' }
+    const body = { provider_config_key: 'plain', connection_id: 'plain', credentials }
+    assert.equal((await fairlead.call('POST', '/connections', body)).status, 201)
+    const to = { providerConfigKey: 'plain', connectionId: 'plain', endpoint: '/things' }
+    const last = () => plain.otherRequests.at(-1)!
+
+    plain.api = sendJson(200, { made: true })
+    const json = await nango.post({
+      ...to,
+      data: { b: 1, a: [1.0, 'ü'] },
+      params: { q: 'a b' },
+      headers: { 'X-Own': 'mine' },
+    })
+    assert.deepEqual([json.status, json.data, last().body], [200, { made: true }, '{"b":1,"a":[1,"ü"]}'])
+    assert.match(last().url, /^\/v1\/things\?q=a(?:\+|%20)b$/)
+    assert.deepEqual([last().headers['x-own'], last().headers['x-key']], ['mine', 'the-key'])
+    assert.equal(last().headers.authorization, undefined)
+
+    const form = new FormData()
+    form.set('file', new Blob(['bytes of a file']), 'a.txt')
+    await nango.post({ ...to, data: form as unknown as string })
+    assert.match(last().headers['content-type'] ?? '', /^multipart\/form-data; ?boundary=/)
+    assert.match(last().body, /filename="a.txt"[\s\S]*bytes of a file/)
+
+    plain.api = res => void res.writeHead(204).end()
+    const none = await nango.delete(to)
+    assert.deepEqual([none.status, none.data], [204, ''])
+
+    const packed = gzipSync('{"packed":true}')
+    plain.api = res =>
+      void res.writeHead(200, { 'content-type': 'application/json', 'content-encoding': 'gzip' }).end(packed)
+    for (const decompress of [false, true]) {
+      const answer = await nango.get({ ...to, decompress })
+      assert.deepEqual(answer.data, { packed: true }, `decompress: ${decompress}`)
+    }
+    const raw = (headers: Record<string, string>) =>
+      fetch(`${fairlead.url}/proxy/things`, {
+        headers: {
+          Authorization: `Bearer ${fairlead.key}`,
+          'Provider-Config-Key': 'plain',
+          'Connection-Id': 'plain',
+          'NANGO-PROXY-X-Upper': 'up',
+          'nango-proxy-x-lower': 'low',
+          'Base-Url-Override': '',
+          ...headers,
+        },
+      })
+    assert.equal((await raw({})).headers.get('content-encoding'), 'gzip')
+    assert.deepEqual([last().headers['x-upper'], last().headers['x-lower']], ['up', 'low'])
+    assert.equal((await raw({ Decompress: 'true' })).headers.get('content-encoding'), null)
+
+    const large = randomBytes(20 * 1024 * 1024)
+    plain.api = res => {
+      res.writeHead(200, { 'content-type': 'application/octet-stream' })
+      for (let at = 0; at < large.length; at += 65_536) res.write(large.subarray(at, at + 65_536))
+      res.end()
+    }
+    const hashOf = (bytes: Buffer) => createHash('sha256').update(bytes).digest('hex')
+    const whole = await nango.get<Buffer>({ ...to, responseType: 'arraybuffer' })
+    assert.equal(hashOf(whole.data), hashOf(large))
+    const streamed = await nango.get<Readable>({ ...to, responseType: 'stream' })
+    assert.equal(hashOf(Buffer.concat(await streamed.data.toArray())), hashOf(large))
+
+    for (const status of [400, 404, 422, 500, 503]) {
+      const said = { why: `it is ${status}`, n: [1, 2] }
+      plain.api = sendJson(status, said)
+      await assert.rejects(nango.get(to), thrown => {
+        const { response } = thrown as { response: { status: number; data: unknown; headers: Record<string, string> } }
+        assert.deepEqual([response.status, response.data], [status, said])
+        assert.equal(response.headers['fairlead-error'], undefined)
+        return true
+      })
+    }
+    let asked = 0
+    plain.api = (res, request) => {
+      asked++
+      if (asked < 3) res.writeHead(503, { 'retry-after': '0' }).end()
+      else sendJson(200, { at: asked })(res, request)
+    }
+    assert.deepEqual((await nango.get({ ...to, retries: 3 })).data, { at: 3 })
+    assert.equal(asked, 3)
+    await nango.deleteConnection('plain', 'plain')
+    await nango.deleteIntegration('plain')
+  })
+
+  it('is told of a refresh that was refused, and nothing is sent again for it', async () => {
+    const { data } = await nango.createConnectSession({ end_user: { id: 'grace' }, allowed_integrations: [key] })
+    await signIn(data.token)
+    const { connections } = await nango.listConnections({ userId: 'grace' })
+    const graces = connections[0]!.connection_id
+    assert.equal(typeof (await nango.getToken(key, graces)), 'string')
+    simulator.control.revokeRefreshTokens()
+    simulator.control.expireAccessTokens()
+    const before = refreshes()
+    const refused = refusedWith(400, 'invalid_credentials')
+    for (let n = 0; n < 2; n++) await assert.rejects(nango.getConnection(key, graces, true), refused)
+    // What is there serves for as long as it lives.
+    assert.equal(typeof (await nango.getToken(key, graces)), 'string')
+    assert.equal(refreshes(), before + 1)
+    await nango.deleteConnection(key, graces)
   })
 
   it('reconnects the same connection', async () => {

@@ -115,7 +115,8 @@ async function server({ world, page, take }: Camera): Promise<void> {
 /** Once the page has what it was waiting for. */
 async function settled(page: Page): Promise<void> {
   await page.getByRole('heading', { level: 1 }).first().waitFor()
-  await page.waitForLoadState('networkidle')
+  // A page that follows what happens is never idle; skeletons come after a moment, and only where something is waited for.
+  await page.waitForTimeout(500)
   await page.locator('.skeleton').first().waitFor({ state: 'detached' })
 }
 
