@@ -103,6 +103,45 @@ test('deployed, filled in, signed in with; and again after a refresh of the sand
   assert.deepEqual(await integration(), kept)
 })
 
+test('the way from a Connected App: the steps with links into that org, and what the org says of the app before and after', async t => {
+  const simulator = await startSimulator({ autoApprove: true, contacts: 1 })
+  t.after(() => simulator.close())
+  const fairlead = await startFairlead(t, { providers: sandboxOverlay(simulator.base('test'), ['127.0.0.1']) })
+  const env = { FAIRLEAD_URL: fairlead.url, FAIRLEAD_SECRET_KEY: fairlead.key }
+  const { clientId, clientSecret } = simulator.app('acme--uat')
+  simulator.control.setApp({ clientId, callbacks: [`${fairlead.url}/oauth/callback`] })
+  const credentials = { type: 'OAUTH2', client_id: clientId, client_secret: clientSecret }
+  await fairlead.call('POST', '/integrations', { provider: 'salesforce-sandbox', unique_key: 'sf', credentials })
+  const migrate = (address: string, ...more: string[]) =>
+    run(['salesforce', 'migrate', 'sf', '--instance-url', address, ...more], env)
+
+  const before = await migrate('acme--uat')
+  assert.equal(before.code, 0, before.err)
+  assert.match(before.out, /Migrate to External Client App/)
+  assert.match(
+    before.out,
+    /https:\/\/acme--uat\.sandbox\.my\.salesforce-setup\.com\/lightning\/setup\/NavigationMenus\/home/,
+  )
+  assert.match(before.out, /no connection to examine yet/)
+
+  const session = await fairlead.call('POST', '/connect/sessions', { end_user: { id: 'ada' } })
+  await new Browser().follow(`${fairlead.url}/oauth/connect/sf?connect_session_token=${session.json.data.token}`)
+  const after = await migrate('acme--uat', '--json')
+  assert.equal(after.code, 0, after.err)
+  assert.deepEqual(
+    after.json.findings.map(({ code, severity }: { code: string; severity: string }) => [code, severity]),
+    [['app', 'ok']],
+  )
+
+  // The app that came out of it has another secret after all.
+  simulator.control.rotateSecret({ clientId, keepTokens: true })
+  const broken = await migrate('acme--uat')
+  assert.equal(broken.code, 1)
+  assert.match(broken.out, /error {2}The client secret is wrong/)
+  assert.ok(!`${before.out}${after.out}${broken.out}`.includes(clientSecret))
+  assert.equal((await migrate('test.salesforce.com')).code, 2, 'an address of every org')
+})
+
 test('written without a server, and what is refused before anything is written or sent', async t => {
   const out = await folder(t)
   // Nobody listens there: whatever needs an answer would say so with 3.

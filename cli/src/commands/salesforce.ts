@@ -1,6 +1,6 @@
 import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join, sep } from 'node:path'
-import type { IntegrationView } from '@fairlead/contract'
+import type { Finding, IntegrationView } from '@fairlead/contract'
 import {
   type AppWanted,
   appFaults,
@@ -16,6 +16,7 @@ import { Refused, UsageFault } from '../faults.ts'
 import { addressOf, createOrg, type Org } from '../org.ts'
 import { facts, printable } from '../output.ts'
 import { secretFrom } from '../secret.ts'
+import { listAll, pathOf } from './connections.ts'
 
 const listed = (text: string | undefined): string[] =>
   (text ?? '')
@@ -87,7 +88,56 @@ export const salesforce: Command[] = [
       return deploy(context, await targetOf(context), project, folder)
     },
   },
+  {
+    words: 'salesforce migrate',
+    usage: '<integration> --instance-url URL',
+    summary:
+      'Says how its Connected App becomes an External Client App with the same key and secret, and whether the org knows it now. Changes nothing; run it before and after. Exit code 1 when a connection is in trouble',
+    options: ['instance-url'],
+    args: { min: 1, max: 1 },
+    run: migrate,
+  },
 ]
+
+/** The button is Salesforce's, and nothing else can press it: here are the way to it and what shows that it worked. */
+async function migrate({ client, args, values }: Context): Promise<Result> {
+  const [integration] = args as [string]
+  const { url } = addressOf(needed(values, 'instance-url'))
+  await client.get(`/integrations/${encodeURIComponent(integration)}`)
+  const steps = [
+    {
+      text: 'Setup → App Manager → the Connected App → View → Migrate to External Client App. Local apps have the button, unless they use the username-password flow.',
+      link: setupLink(url, 'NavigationMenus'),
+    },
+    {
+      text: 'Setup → External Client App Manager → the new app → Policies: permitted users, refresh token policy and IP relaxation come over, but look.',
+      link: setupLink(url, 'ManageExternalClientApplication'),
+    },
+    { text: 'Run this again, and let one new user connect.' },
+  ]
+  const [one, ...others] = await listAll(client, { integrationId: integration })
+  const path = one && `${pathOf(one)}/doctor`
+  const { findings } = path
+    ? await client.get<{ findings: Finding[] }>(path, { provider_config_key: integration })
+    : { findings: [] }
+  const seen = findings.filter(({ code, severity }) => code === 'app' || severity === 'error')
+  return {
+    json: { integration, org: url, steps, connection_id: one?.connection_id ?? null, findings: seen },
+    isBad: seen.some(({ severity }) => severity === 'error'),
+    text: [
+      ...steps.flatMap(({ text, link }, i) => [`${i + 1}. ${text}`, ...(link ? [`   ${link}`] : [])]),
+      'Key and secret stay the same: the integration needs no change, and connections go on. The Connected App becomes read-only; deleting the',
+      'External Client App brings it back.',
+      '',
+      one
+        ? `The newest of ${others.length + 1} connections, ${printable(one.connection_id)}, says now:`
+        : 'There is no connection to examine yet.',
+      ...seen.map(
+        ({ severity, title, fix }) => `  ${severity}  ${printable(title)}${fix ? `. ${printable(fix)}` : ''}`,
+      ),
+    ].join('\n'),
+  }
+}
 
 interface Target {
   org: Org

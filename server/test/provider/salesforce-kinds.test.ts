@@ -124,6 +124,22 @@ describe('at the simulator', () => {
       ['peak--uat', 'gone'],
     ] as const) {
       simulator.control.moveOrg({ org: 'acme--uat', domain, answer })
+      simulator.control.clearRequests()
+      // The first call there is one that changes something: it is done once, at the new address, with its body.
+      const made = await fairlead.call('POST', `/via/${key}/${id}/services/data/v66.0/sobjects/Account`, {
+        Name: domain,
+      })
+      assert.equal(made.status, 201, `${answer}: ${made.status} ${made.text.slice(0, 200)}`)
+      const asked = simulator.control.requests().map(({ endpoint, path, status }) => [endpoint, path, status])
+      assert.deepEqual(
+        asked.filter(([endpoint]) => endpoint === 'token').map(([, , status]) => status),
+        [200],
+        'one renewal',
+      )
+      assert.deepEqual(
+        asked.filter(([, path]) => String(path).endsWith('/sobjects/Account')).map(([, , status]) => status),
+        [answer === 'redirect' ? 301 : 420, 201],
+      )
       const moved = await query()
       assert.equal(moved.status, 200, `${answer}: ${moved.status} ${moved.text.slice(0, 200)}`)
       const { connection_config: config } = (
