@@ -19,15 +19,27 @@ import { lastFirst } from '../../server/test/support/last-first.ts'
 interface Outcome {
   resolved?: { providerConfigKey: string; connectionId: string; isPending: boolean }
   rejected?: { isAuthError: boolean; type: string; message: string }
+  events?: { type: string; payload?: { providerConfigKey: string; connectionId: string } }[]
 }
 
-const html = `<!doctype html><title>Beacon CRM</title><button>Connect</button><output></output>
+const html = `<!doctype html><title>Beacon CRM</title><button id="auth">Connect</button><button id="ui">Open Connect</button><output></output>
 <script type="module">
   import Nango, { AuthError } from '/sdk/index.js'
   const { host, token, key } = Object.fromEntries(new URLSearchParams(location.search))
   const nango = new Nango({ host, connectSessionToken: token })
   const show = outcome => void (document.querySelector('output').textContent = JSON.stringify(outcome))
-  document.querySelector('button').onclick = () =>
+  const events = []
+  document.querySelector('#ui').onclick = () =>
+    nango.openConnectUI({
+      sessionToken: token,
+      baseURL: host + '/connect',
+      apiURL: host,
+      onEvent: event => {
+        events.push(event)
+        if (event.type === 'close') show({ events })
+      },
+    })
+  document.querySelector('#auth').onclick = () =>
     nango.auth(key, { detectClosedAuthWindow: true }).then(
       resolved => show({ resolved }),
       error => show({ rejected: { isAuthError: error instanceof AuthError, type: error.type, message: error.message } }),
@@ -66,7 +78,10 @@ describe('@nangohq/frontend in Chromium', { skip: skipWithoutBrowser() }, () => 
 
   /** The window that its button opens. */
   async function connect(page: Page): Promise<Page> {
-    const [popup] = await Promise.all([page.waitForEvent('popup'), page.getByRole('button').click()])
+    const [popup] = await Promise.all([
+      page.waitForEvent('popup'),
+      page.getByRole('button', { name: 'Connect', exact: true }).click(),
+    ])
     await popup.getByRole('button', { name: 'Log In' }).waitFor()
     return popup
   }
@@ -121,10 +136,32 @@ describe('@nangohq/frontend in Chromium', { skip: skipWithoutBrowser() }, () => 
     await page.evaluate(() => {
       window.open = () => null
     })
-    await page.getByRole('button').click()
+    await page.getByRole('button', { name: 'Connect', exact: true }).click()
     const { rejected } = await outcomeOf(page)
     assert.deepEqual([rejected?.isAuthError, rejected?.type], [true, 'blocked_by_browser'])
     assert.deepEqual(await connectionsOf('kim'), [])
+  })
+
+  it('opens Connect in a frame by openConnectUI, and hears ready, connect and close', async t => {
+    const { page } = await visit(t, 'ida')
+    await page.getByRole('button', { name: 'Open Connect' }).click()
+    const frame = page.frameLocator('#connect-ui')
+    await frame.getByRole('button', { name: 'Continue' }).click()
+    const opened = page.waitForEvent('popup')
+    await frame.getByRole('button', { name: /^Continue to/ }).click()
+    const popup = await opened
+    await popup.getByRole('button', { name: 'Log In' }).click()
+    await popup.getByRole('button', { name: 'Allow' }).click()
+    await frame.getByRole('heading', { name: 'Salesforce Sandbox is connected' }).waitFor()
+    const { events = [] } = await outcomeOf(page)
+    const [connection] = await connectionsOf('ida')
+    assert.deepEqual(
+      events.map(({ type }) => type),
+      ['ready', 'connect', 'close'],
+    )
+    const { providerConfigKey, connectionId } = events[1]!.payload!
+    assert.deepEqual([providerConfigKey, connectionId], [sandbox, connection!.connection_id])
+    assert.equal(await page.locator('#connect-ui').count(), 0, 'the frame is gone')
   })
 
   it('loses its socket midway, and the session still knows the end', async t => {
