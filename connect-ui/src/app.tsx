@@ -94,12 +94,11 @@ export function App(first: { language: Language; words: Words }) {
     try {
       const provider = await at.api.provider(integration.provider)
       const { reconnect, integrations_config_defaults: defaults } = at.session
-      const answered = new Set([
-        ...Object.keys(defaults?.[integration.unique_key]?.connection_config ?? {}),
-        ...(reconnect?.known ?? []),
-      ])
+      const preset = Object.entries(defaults?.[integration.unique_key]?.connection_config ?? {})
+      const answered = new Set([...preset.map(([name]) => name), ...(reconnect?.known ?? [])])
+      const leftOpen = preset.filter(([, value]) => value === '').map(([name]) => name)
       // Signing in again asks for nothing that can be left out: what was said the first time still holds.
-      const fields = fieldsOf(provider, answered).filter(
+      const fields = fieldsOf(provider, answered, leftOpen).filter(
         field => !reconnect || !field.optional || field.of !== 'params',
       )
       setTarget({ integration, provider, fields, other: await otherLogin(at, provider) })
@@ -213,7 +212,7 @@ export function App(first: { language: Language; words: Words }) {
         socket: visit.socket,
         integration: integration.unique_key,
         token,
-        params: given(fields, values).params,
+        ...given(fields, values),
         returnUrl: visit.returnUrl,
         onChange: watched => setView(now => (now.at === 'signing' ? { ...now, watched } : now)),
         onEnd: result => end(visit, integration, result),

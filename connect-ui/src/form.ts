@@ -62,10 +62,22 @@ const base: Record<string, Record<string, { titleKey: Key; secret?: boolean; opt
   },
 }
 
-/** Every field that is asked, in order. `known`: what the session or an earlier sign-in answered already. */
-export function fieldsOf(provider: Provider, known: ReadonlySet<string>): Asked[] {
+/** What one sign-in may bring along (wire contract §13), where its session leaves it open. */
+const brought: Record<string, Field & { titleKey: Key }> = {
+  oauth_client_id_override: { titleKey: 'fieldClientId' },
+  oauth_client_secret_override: { titleKey: 'fieldClientSecret', secret: true },
+  oauth_refresh_token_override: { titleKey: 'fieldRefreshToken', secret: true },
+}
+
+/**
+ * Every field that is asked, in order. `known`: what the session or an earlier sign-in answered already; `open`: what the session names and
+ * leaves empty.
+ */
+export function fieldsOf(provider: Provider, known: ReadonlySet<string>, open: readonly string[] = []): Asked[] {
   const credentials: Record<string, Field & { titleKey?: Key }> = signsInThere(provider)
-    ? {}
+    ? Object.fromEntries(
+        Object.entries(brought).filter(([name]) => provider.auth_mode === 'OAUTH2' && open.includes(name)),
+      )
     : { ...base[provider.auth_mode] }
   if (!signsInThere(provider))
     for (const [name, field] of Object.entries(provider.credentials ?? {}))

@@ -31,6 +31,7 @@ interface Options {
   integration: string
   token: string
   params: Record<string, string>
+  credentials: Record<string, string>
   /** Where this tab goes in the end, when it has to go to the provider itself. */
   returnUrl: string | undefined
   /** Said again and again while it goes on. */
@@ -98,10 +99,11 @@ export function openSocket(path: string): Socket {
 
 /** Begins. Called inside the click, because a browser opens a window only then. Undefined when it was blocked. */
 export function beginSignIn(options: Options): { signIn: SignIn; blocked: boolean } {
-  const { api, socket, integration, token, params, returnUrl } = options
+  const { api, socket, integration, token, params, credentials, returnUrl } = options
   const id = socket.take() ?? newId()
   const query = new URLSearchParams({ connect_session_token: token })
   for (const [name, value] of Object.entries(params)) query.set(`params[${name}]`, value)
+  for (const [name, value] of Object.entries(credentials)) query.set(`credentials[${name}]`, value)
   const start = `/oauth/connect/${encodeURIComponent(integration)}?${query}`
   const url = `${start}&ws_client_id=${id}`
   const hereUrl = returnUrl === undefined ? start : `${start}&return_url=${encodeURIComponent(returnUrl)}`

@@ -43,6 +43,7 @@ export const ar: Words = {
   fieldPassword: 'كلمة المرور',
   fieldClientId: 'معرّف العميل',
   fieldClientSecret: 'سر العميل',
+  fieldRefreshToken: 'رمز التحديث',
 
   sfTitle: 'أين تسجّل الدخول؟',
   sfLead: 'يفصل Salesforce بين هذين العالمين.',

@@ -43,6 +43,7 @@ export const de: Words = {
   fieldPassword: 'Passwort',
   fieldClientId: 'Client-ID',
   fieldClientSecret: 'Client-Geheimnis',
+  fieldRefreshToken: 'Refresh-Token',
 
   sfTitle: 'Wo melden Sie sich an?',
   sfLead: 'Salesforce trennt diese beiden.',

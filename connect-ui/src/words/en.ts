@@ -42,6 +42,7 @@ export const en = {
   fieldPassword: 'Password',
   fieldClientId: 'Client ID',
   fieldClientSecret: 'Client secret',
+  fieldRefreshToken: 'Refresh token',
 
   sfTitle: 'Where do you log in?',
   sfLead: 'Salesforce keeps these apart.',

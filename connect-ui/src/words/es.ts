@@ -43,6 +43,7 @@ export const es: Words = {
   fieldPassword: 'Contraseña',
   fieldClientId: 'ID de cliente',
   fieldClientSecret: 'Secreto de cliente',
+  fieldRefreshToken: 'Token de actualización',
 
   sfTitle: '¿Dónde inicias sesión?',
   sfLead: 'Salesforce mantiene separados estos mundos.',

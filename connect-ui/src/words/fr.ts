@@ -43,6 +43,7 @@ export const fr: Words = {
   fieldPassword: 'Mot de passe',
   fieldClientId: 'ID client',
   fieldClientSecret: 'Secret client',
+  fieldRefreshToken: 'Jeton d’actualisation',
 
   sfTitle: 'Où vous connectez-vous ?',
   sfLead: 'Salesforce sépare ces deux mondes.',

@@ -43,6 +43,7 @@ export const ja: Words = {
   fieldPassword: 'パスワード',
   fieldClientId: 'クライアント ID',
   fieldClientSecret: 'クライアントシークレット',
+  fieldRefreshToken: 'リフレッシュトークン',
 
   sfTitle: 'どこにログインしますか?',
   sfLead: 'Salesforce ではログイン先が分かれています。',

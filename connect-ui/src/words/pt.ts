@@ -43,6 +43,7 @@ export const pt: Words = {
   fieldPassword: 'Palavra-passe',
   fieldClientId: 'ID de cliente',
   fieldClientSecret: 'Segredo de cliente',
+  fieldRefreshToken: 'Token de atualização',
 
   sfTitle: 'Onde inicia sessão?',
   sfLead: 'O Salesforce mantém estes mundos separados.',

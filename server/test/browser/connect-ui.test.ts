@@ -595,6 +595,26 @@ keyed:
     assert.deepEqual(json.connection_config, { workspace: 'acme', plan: 'dedicated', cluster: 'c1' })
   })
 
+  it('an OAuth client that the session leaves open is asked for, and is whom the provider sees', async () => {
+    const { page } = await world.visit()
+    const open = { oauth_client_id_override: '', oauth_client_secret_override: '' }
+    const link = await world.newLink({
+      end_user: { id: 'ada' },
+      allowed_integrations: [sandbox],
+      integrations_config_defaults: {
+        [sandbox]: { connection_config: { ...open, hostname: 'acme--uat.sandbox.my.salesforce.com' } },
+      },
+    })
+    await page.goto(link)
+    await page.getByLabel('Client ID').fill('a-client-of-their-own')
+    await page.getByRole('textbox', { name: 'Client secret' }).fill('and its secret')
+    await button(page, 'Continue').click()
+    const asked = page.context().waitForEvent('request', request => request.url().includes('oauth2/authorize'))
+    await button(page, /^Continue to/).click()
+    assert.equal(new URL((await asked).url()).searchParams.get('client_id'), 'a-client-of-their-own')
+    assert.doesNotMatch((await asked).url(), /secret/)
+  })
+
   it('a key: no window, and it is in the page no longer than it takes to send it', async () => {
     const made = await world.fairlead.call('POST', '/integrations', { provider: 'keyed', unique_key: 'keyed' })
     assert.equal(made.status, 200, made.text)

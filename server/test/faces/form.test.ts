@@ -99,3 +99,14 @@ test('what is not shown is not sent', () => {
     },
   )
 })
+
+test('what a session leaves open is asked for, at a sign-in of the one kind that takes it', () => {
+  const open = ['oauth_client_id_override', 'oauth_client_secret_override', 'oauth_refresh_token_override', 'hostname']
+  const names = (auth_mode: string) => fieldsOf(provider({ auth_mode }), new Set(open), open).map(idOf)
+  assert.deepEqual(
+    names('OAUTH2'),
+    open.slice(0, 3).map(name => `credentials.${name}`),
+  )
+  assert.deepEqual(names('OAUTH1'), [])
+  assert.deepEqual(fieldsOf(provider({ auth_mode: 'OAUTH2' }), new Set(open)), [])
+})
