@@ -155,7 +155,7 @@ async function dashboard(camera: Camera): Promise<void> {
     ['1-home', ''],
     ['2-integrations', 'integrations'],
     ['2-integrations-catalogue', 'integrations?new=1'],
-    ['2-integrations-new', `integrations?new=${sandbox}`],
+    ['2-integrations-new', `integrations?provider=${sandbox}`],
     ['2-integration', `integrations/${sandbox}`],
     ['3-connections', 'connections'],
     ['4-connection', await realConnection(camera)],
