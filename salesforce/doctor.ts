@@ -116,7 +116,14 @@ export async function examine(patient: Patient): Promise<Finding[]> {
       'rotation',
       'info',
       'Refresh tokens rotate',
-      `A grant that nobody uses for ${idleDays} days ends; it is renewed here well before. Never use the same grant in another program.`,
+      'Each works once, and one that is used again ends the grant. Never use the same grant in another program.',
+    )
+  if (patient.signsIn && patient.renewable)
+    add(
+      'idle_limit',
+      'ok',
+      'It is not left idle',
+      `An org may end what nobody uses for ${idleDays} days. It is renewed here well before, used or not.`,
     )
   const troubled = patient.health === 'needs_reauth' || patient.health === 'blocked_by_policy'
   if (patient.said) addError('refresh', ...patient.said, troubled ? 'error' : 'warning')
@@ -155,6 +162,23 @@ export async function examine(patient: Patient): Promise<Finding[]> {
       'info',
       'Salesforce does not tell when tokens end',
       'They serve until a call is refused, and are renewed then. "Introspect All Tokens" is not needed for that.',
+    )
+
+  // Only while nothing is known against it: in trouble the state says more.
+  const renewal =
+    patient.signsIn && patient.renewable && patient.health === 'active'
+      ? await patient.introspect('refresh_token')
+      : 'not_offered'
+  if (renewal === 'active')
+    add('refresh_policy', 'ok', 'The refresh token is good', 'The policy of the app has not ended it.')
+  else if (renewal === 'inactive')
+    add(
+      'refresh_policy',
+      'warning',
+      'The refresh token is not good any more',
+      'The access token serves to its end, and nothing can renew it then. Either the policy of the app is "Immediately expire refresh token", or the grant was revoked or pushed out by a newer one.',
+      'Policies of the app → Refresh Token Policy → valid until revoked, then reconnect.',
+      link('ManageExternalClientApplication'),
     )
 
   const versions = await patient.api('/services/data')
@@ -235,6 +259,13 @@ async function examineBudget(patient: Patient, version: string, context: Context
     return addError('api', said.error, said.description)
   }
   add('api', 'ok', 'The API takes the token', `Asked at ${org}.`)
+  const from = patient.exits.length > 0 ? ` Requests come from ${patient.exits.join(', ')}.` : ''
+  add(
+    'ip_policy',
+    'ok',
+    'No restriction of addresses stands in the way',
+    `Where an org has one, in profiles, in the app’s policies or for refresh tokens, this server has to be in it.${from}`,
+  )
   const daily = limitOf(limits.body)
   if (daily && isLow(daily.used, daily.limit)) return low(daily.used, daily.limit)
   if (daily)

@@ -21,6 +21,20 @@ const webhookAddress = z
   })
   .openapi('WebhookAddress')
 
+const webhookAddresses = z.object({
+  addresses: z.array(webhookAddress),
+  is_offered: z.boolean().openapi({ description: 'Whether this server reads webhooks of this provider.' }),
+})
+export type WebhookAddresses = z.infer<typeof webhookAddresses>
+
+const newAddress = z.object({
+  url: z.string().openapi({
+    description: 'Give it to the provider and to nobody else: who knows it can send. Shown by this answer alone.',
+  }),
+  previous_until: z.string().nullable(),
+})
+export type NewWebhookAddress = z.infer<typeof newAddress>
+
 export const listWebhookAddresses = createRoute({
   method: 'get',
   path,
@@ -28,7 +42,7 @@ export const listWebhookAddresses = createRoute({
   description: 'Which they are is not shown again: POST makes another.',
   security: anyKeyWith('environment:connections:read', 'environment:webhook_addresses:write'),
   request: named,
-  responses: { 200: json(z.object({ addresses: z.array(webhookAddress) }), 'The current one first.'), ...failing },
+  responses: { 200: json(webhookAddresses, 'The current one first.'), ...failing },
 })
 
 export const makeWebhookAddress = createRoute({
@@ -53,15 +67,7 @@ export const makeWebhookAddress = createRoute({
     },
   },
   responses: {
-    200: json(
-      z.object({
-        url: z.string().openapi({
-          description: 'Give it to the provider and to nobody else: who knows it can send. Shown by this answer alone.',
-        }),
-        previous_until: z.string().nullable(),
-      }),
-      'The new address.',
-    ),
+    200: json(newAddress, 'The new address.'),
     ...failing,
   },
 })

@@ -1,4 +1,11 @@
-import type { ConnectionView, ListedConnection, Receipt, SessionOpened, Standing } from '@fairlead/contract'
+import type {
+  ConnectionView,
+  ListedConnection,
+  NewWebhookAddress,
+  Receipt,
+  SessionOpened,
+  Standing,
+} from '@fairlead/contract'
 import type { Client } from '../client.ts'
 import type { Command, Context } from '../command.ts'
 import { Refused, UsageFault } from '../faults.ts'
@@ -194,11 +201,9 @@ export const connections: Command[] = [
     args: { min: 1, max: 1 },
     async run(context) {
       const { provider_config_key, ...one } = await resolve(context)
-      const made = await context.client.post<{ url: string; previous_until: string | null }>(
-        `${pathOf(one)}/webhook-addresses`,
-        undefined,
-        { provider_config_key },
-      )
+      const made = await context.client.post<NewWebhookAddress>(`${pathOf(one)}/webhook-addresses`, undefined, {
+        provider_config_key,
+      })
       context.screen.say('Give it to the provider and to nobody else: who knows it can send. It is not shown again.')
       return { json: made, text: made.url }
     },

@@ -23,6 +23,7 @@ import {
   Time,
 } from '../parts.tsx'
 import { navigate, withQuery } from '../route.ts'
+import { WebhookAddressCard } from './webhook-addresses.tsx'
 
 export function ConnectionPage({
   integration,
@@ -149,6 +150,7 @@ export function ConnectionPage({
               </div>
               <div className="stack">
                 <Scopes {...view.scopes} />
+                <WebhookAddressCard base={base} named={named} canChange={canChange} />
                 <Card title="Account" note="What the provider told.">
                   <Facts values={view.connection_config} />
                 </Card>

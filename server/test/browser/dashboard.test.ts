@@ -163,6 +163,27 @@ describe('the dashboard', { skip: skipWithoutBrowser() }, () => {
     await page.getByRole('button', { name: 'Examine again' }).waitFor({ timeout: 30_000 })
     assert.ok((await page.locator('.finding').count()) > 0)
     await shot(page, 'connection')
+
+    // An address for the org's own messages: shown once, and what comes there is seen.
+    await fairlead.call('PATCH', '/environment/settings', { webhook_url: 'http://127.0.0.1:9/' })
+    await page.getByText('There is no address yet.').waitFor()
+    await page.getByRole('button', { name: 'New address' }).click()
+    const shown = page.getByRole('dialog').getByText(/\/webhook\/[A-Za-z0-9_-]{43}$/)
+    await shown.waitFor()
+    await shot(page, 'webhook-address')
+    const url = ((await shown.textContent()) ?? '').trim()
+    const message = { org: 'acme--uat', url, object: 'Account' }
+    assert.equal((await simulator.control.sendOutboundMessage(message)).acknowledged, true)
+    const path = `/connections/${connections[0].connection_id}/webhook-addresses?provider_config_key=${key}`
+    await until(async () => (await fairlead.call('GET', path)).json.addresses[0].received_at !== null)
+    await page.reload()
+    await page.getByText('Last received').waitFor()
+    assert.equal(await page.getByText('nothing yet').count(), 0)
+    assert.ok(!(await page.content()).includes(url.slice(-43)))
+    await page.getByRole('button', { name: 'End…' }).click()
+    await page.getByRole('button', { name: 'End it' }).click()
+    await page.getByText('There is no address yet.').waitFor()
+    assert.equal((await simulator.control.sendOutboundMessage(message)).status, 404)
   })
 
   it('walks every page with a thousand connections and a hundred thousand calls', async t => {

@@ -252,6 +252,9 @@ describe('Salesforce, end to end', () => {
       'budget',
       'organization',
       'approvals',
+      'refresh_policy',
+      'idle_limit',
+      'ip_policy',
     ])
       assert.ok(codes.includes(code), `${code} in ${codes}`)
     assert.ok(
@@ -281,6 +284,16 @@ describe('Salesforce, end to end', () => {
       ['api_disabled'],
     )
     simulator.control.setUser({ username: 'ada@acme.com.uat', apiEnabled: true })
+
+    // The session lives on; the doctor sees that nothing will renew it, before anything was refused.
+    const policy = (kind: 'immediatelyExpire' | 'untilRevoked') =>
+      simulator.control.setApp({ clientId, refreshPolicy: { kind } })
+    policy('immediatelyExpire')
+    assert.deepEqual(
+      (await codes()).map(({ code, severity }) => [code, severity]),
+      [['refresh_policy', 'warning']],
+    )
+    policy('untilRevoked')
 
     simulator.control.setOrg({ org: 'acme--uat', apiUsed: 4_900_000 })
     const queries = () => simulator.control.requests().filter(({ path }) => path.includes('/query')).length

@@ -184,6 +184,7 @@ test('addresses are made, replaced and ended, by who may', async t => {
   await listen(first, receiver)
   const id = await site.connect('ada')
   const list = async () => (await second.call('GET', addressesOf(id))).json.addresses
+  assert.equal((await second.call('GET', addressesOf(id))).json.is_offered, true)
   assert.deepEqual(await list(), [])
 
   const one = await newAddress(first, id)

@@ -31,15 +31,15 @@ export function webhookAddressRoutes({ db, keyedHash, catalogue, connections, gu
   app.openapi(guard(listWebhookAddresses), async c => {
     const { environment } = environmentCaller(c.get('caller'))
     const key = c.req.valid('query').provider_config_key
-    const { connection } = await connections.live(environment.id, key, c.req.valid('param').connectionId, 'not_found')
-    const addresses = (await listAddresses(db, connection.id)).map(row => ({
+    const live = await connections.live(environment.id, key, c.req.valid('param').connectionId, 'not_found')
+    const addresses = (await listAddresses(db, live.connection.id)).map(row => ({
       id: row.id,
       created_at: isoZulu(row.created_at),
       state: row.retires_at ? ('retiring' as const) : ('current' as const),
       retires_at: row.retires_at && isoZulu(row.retires_at),
       received_at: row.received_at && isoZulu(row.received_at),
     }))
-    return c.json({ addresses }, 200)
+    return c.json({ addresses, is_offered: catalogue.hooks(live.provider).readWebhook !== undefined }, 200)
   })
 
   app.openapi(guard(makeWebhookAddress), async c => {
