@@ -1,6 +1,6 @@
 /** Drawings: a sparkline, a chart of a time with a brush (uPlot), and a token's life as a picture. */
 import type { ActivitySummary, TokenTimeline } from '@fairlead/contract'
-import { useEffect, useRef } from 'react'
+import { type CSSProperties, useEffect, useRef } from 'react'
 import uPlot from 'uplot'
 import { ago, exact } from './format.ts'
 
@@ -172,66 +172,54 @@ export function LatencyChart({ summary }: { summary: ActivitySummary }) {
   )
 }
 
-/** Issued, renewed, now, predicted end, the next renewal nobody asked for, and the provider's idle limit: on one line of time. */
+/**
+ * Issued, renewed, now, predicted end, the next renewal nobody asked for, and the provider's idle limit: on one line of time, and down the
+ * page where there is no room for a line.
+ */
 export function TokenPicture({ timeline, now = Date.now() }: { timeline: TokenTimeline; now?: number }) {
   const instants = [
-    { at: timeline.obtained_at, name: timeline.renewals > 0 ? 'Renewed' : 'Issued' },
-    { at: timeline.expires_at, name: 'Access token ends' },
-    { at: timeline.renewed_unasked_at, name: 'Renewed if idle' },
-    { at: timeline.idle_ends_at, name: 'Idle limit' },
-  ].flatMap(one => (one.at ? [{ ...one, ms: Date.parse(one.at) }] : []))
-  const from = Math.min(now, ...instants.map(one => one.ms))
+    { at: timeline.obtained_at, name: timeline.renewals > 0 ? 'Renewed' : 'Issued', kind: 'obtained' },
+    { at: new Date(now).toISOString(), name: 'Now', kind: 'now' },
+    { at: timeline.expires_at, name: 'Access token ends', kind: 'ends' },
+    { at: timeline.renewed_unasked_at, name: 'Renewed if idle', kind: 'unasked' },
+    { at: timeline.idle_ends_at, name: 'Idle limit', kind: 'limit' },
+  ]
+    .flatMap(one => (one.at ? [{ ...one, at: one.at, ms: Date.parse(one.at) }] : []))
+    .sort((a, b) => a.ms - b.ms)
   // Hours and weeks on one line: distances by their root, or the first two hours would be one dot.
-  const scale = (ms: number) => Math.sign(ms - now) * Math.sqrt(Math.abs(ms - now))
-  const low = scale(from)
-  const high = Math.max(...instants.map(one => scale(one.ms)), 1)
-  const x = (ms: number) => 24 + ((scale(ms) - low) / (high - low || 1)) * 852
-  const ends = timeline.expires_at ? x(Date.parse(timeline.expires_at)) : x(Math.max(...instants.map(one => one.ms)))
-  const anchor = (at: number) => (at < 90 ? 'start' : at > 810 ? 'end' : 'middle')
+  const scaled = instants.map(({ ms }) => Math.sign(ms - now) * Math.sqrt(Math.abs(ms - now)))
+  const [low = 0, high = 1] = [scaled[0], scaled.at(-1)]
+  const at = apart(scaled.map(place => ((place - low) / (high - low || 1)) * 100))
+  const placeOf = (kind: string) => at[instants.findIndex(one => one.kind === kind)]
+  const [from = 0, to = 100] = [placeOf('obtained'), placeOf('ends')]
   return (
-    <svg
-      className="timeline"
-      viewBox="0 0 900 104"
-      role="img"
-      aria-label={instants.map(one => `${one.name} ${ago(one.at as string)}`).join(', ')}
-    >
-      <line x1="24" x2="876" y1="52" y2="52" stroke="var(--line)" strokeWidth="4" strokeLinecap="round" />
-      <line
-        x1={x(Date.parse(timeline.obtained_at))}
-        x2={Math.max(ends, x(Date.parse(timeline.obtained_at)))}
-        y1="52"
-        y2="52"
-        stroke="var(--accent)"
-        strokeWidth="4"
-        strokeLinecap="round"
-      />
-      <line x1={x(now)} x2={x(now)} y1="38" y2="66" stroke="var(--ink)" strokeWidth="2" />
-      <text x={x(now)} y="82" textAnchor={anchor(x(now))} className="dim">
-        now
-      </text>
-      {instants.map((one, n) => {
-        const at = x(one.ms)
-        const above = n % 2 === 0
-        return (
-          <g key={one.name}>
-            <title>{exact(one.at as string)}</title>
-            <circle
-              cx={at}
-              cy="52"
-              r="5"
-              fill="var(--card)"
-              stroke={one.name === 'Idle limit' ? 'var(--attention)' : 'var(--accent)'}
-              strokeWidth="2"
-            />
-            <text x={at} y={above ? 18 : 84} textAnchor={anchor(at)}>
-              {one.name}
-            </text>
-            <text x={at} y={above ? 34 : 100} textAnchor={anchor(at)} className="dim">
-              {ago(one.at as string)}
-            </text>
-          </g>
-        )
-      })}
-    </svg>
+    <div className="timeline">
+      <div className="alive" style={{ left: `${from}%`, width: `${Math.max(0, to - from)}%` }} />
+      <ol>
+        {instants.map(({ name, kind, at: instant }, n) => (
+          <li
+            key={kind}
+            className={kind}
+            data-side={n % 2 === 0 ? 'above' : 'below'}
+            data-edge={at[n]! < 8 ? 'start' : at[n]! > 92 ? 'end' : undefined}
+            style={{ '--at': `${at[n]}%` } as CSSProperties}
+          >
+            <div title={exact(instant)}>
+              {name}
+              {kind !== 'now' && <small>{ago(instant)}</small>}
+            </div>
+          </li>
+        ))}
+      </ol>
+    </div>
   )
+}
+
+/** Percent from left to right, moved so that no two names stand in one another. */
+function apart(places: number[]): number[] {
+  const least = 9
+  const moved: number[] = []
+  for (const place of places) moved.push(Math.max(place, (moved.at(-1) ?? -least) + least))
+  for (let n = moved.length - 1, most = 100; n >= 0; n--, most -= least) moved[n] = Math.min(moved[n]!, most)
+  return moved
 }

@@ -8,6 +8,7 @@ import type {
   SettingsView,
 } from '@fairlead/contract'
 import { keepPreviousData, useMutation, useQuery, useQueryClient } from '@tanstack/react-query'
+import { useMemo } from 'react'
 import { ask } from './api.ts'
 import { say } from './parts.tsx'
 import { withQuery } from './route.ts'
@@ -29,19 +30,51 @@ export interface ConnectionsAsked {
   search?: string | undefined
   integrationId?: string | undefined
   state?: string | undefined
-  limit?: number
 }
 
-export const useConnections = ({ limit = 2_000, ...filter }: ConnectionsAsked, enabled = true) =>
-  useQuery({
-    queryKey: ['connections', filter, limit],
-    queryFn: async () =>
-      (await ask<{ connections: ListedConnection[] }>(withQuery('/connections', { ...filter, limit: String(limit) })))
-        .connections,
+const listConnections = (asked: ConnectionsAsked, limit: number) => ({
+  queryKey: ['connections', asked, limit],
+  queryFn: async () =>
+    (await ask<{ connections: ListedConnection[] }>(withQuery('/connections', { ...asked, limit: String(limit) })))
+      .connections,
+})
+
+const most = 2_000
+
+/** All of them, where they are no more than a page takes; then filters are answered here, and at once. */
+export const everyConnection = listConnections({}, most)
+
+export const useConnections = (filter: ConnectionsAsked) => {
+  const all = useQuery({ ...everyConnection, placeholderData: keepPreviousData, refetchInterval: 15_000 })
+  const isWhole = all.data !== undefined && all.data.length < most
+  const asked = useQuery({
+    ...listConnections(filter, most),
     placeholderData: keepPreviousData,
-    refetchInterval: limit > 100 ? 15_000 : false,
-    enabled,
+    refetchInterval: 15_000,
+    enabled: all.data !== undefined && !isWhole && Object.values(filter).some(Boolean),
   })
+  const { search, integrationId, state } = filter
+  const data = useMemo(
+    () => all.data?.filter(matching({ search, integrationId, state })),
+    [all.data, search, integrationId, state],
+  )
+  if (isWhole) return { ...all, data }
+  return all.data !== undefined && Object.values(filter).some(Boolean) ? asked : all
+}
+
+/** As the server does it. */
+const matching =
+  ({ search = '', integrationId, state }: ConnectionsAsked) =>
+  ({ connection_id, end_user, provider_config_key, state: { name } }: ListedConnection): boolean =>
+    (!state || name === state) &&
+    (!integrationId || provider_config_key === integrationId) &&
+    [connection_id, end_user?.display_name, end_user?.email].some(text =>
+      text?.toLowerCase().includes(search.toLowerCase()),
+    )
+
+/** The first few, for somebody who types. */
+export const useFewConnections = (filter: ConnectionsAsked, few: number, enabled: boolean) =>
+  useQuery({ ...listConnections(filter, few), placeholderData: keepPreviousData, enabled })
 
 export const useOverview = () =>
   useQuery({ queryKey: ['overview'], queryFn: () => ask<Overview>('/overview'), refetchInterval: 10_000 })

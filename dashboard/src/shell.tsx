@@ -18,7 +18,7 @@ import { PlaygroundPage } from './pages/playground.tsx'
 import { SettingsPage } from './pages/settings.tsx'
 import { WebhooksPage } from './pages/webhooks.tsx'
 import { Empty, Fault, Field, Icon, Link, Modal, Page } from './parts.tsx'
-import { useConnections, useIntegrations } from './queries.ts'
+import { everyConnection, useFewConnections, useIntegrations } from './queries.ts'
 import { navigate, useRoute } from './route.ts'
 
 const rooms = [
@@ -87,7 +87,12 @@ export function Shell({ standing, become }: { standing: OperatorStanding; become
           <ul>
             {rooms.map(([to, name, icon]) => (
               <li key={to}>
-                <Link to={to} aria-current={current(to) ? 'page' : undefined}>
+                <Link
+                  to={to}
+                  aria-current={current(to) ? 'page' : undefined}
+                  // On its way before the button is let go: the longest list there is.
+                  onPointerEnter={() => to === '/connections' && void queries.prefetchQuery(everyConnection)}
+                >
                   <Icon name={icon} />
                   {name}
                 </Link>
@@ -178,7 +183,7 @@ function Palette({ onClose }: { onClose: () => void }) {
   const [text, setText] = useState('')
   const [at, setAt] = useState(0)
   const integrations = useIntegrations()
-  const connections = useConnections({ search: text.trim(), limit: 8 }, text.trim().length > 1)
+  const connections = useFewConnections({ search: text.trim() }, 8, text.trim().length > 1)
   const wanted = text.trim().toLowerCase()
   const found = [
     ...rooms.map(([to, name]) => ({ to, name, kind: 'Page' })),

@@ -81,7 +81,7 @@ export function AuditPage() {
           </Empty>
         ) : (
           <div className="scroll">
-            <table>
+            <table className="cards">
               <thead>
                 <tr>
                   <th>When</th>
@@ -95,19 +95,19 @@ export function AuditPage() {
               <tbody>
                 {entries.map(one => (
                   <tr key={one.sequence}>
-                    <td title={exact(one.at)}>
+                    <td data-label="When" title={exact(one.at)}>
                       <Time at={one.at} />
                     </td>
-                    <td>
+                    <td data-label="Who">
                       {one.actor.name || '–'}
                       <br />
                       <span className="soft">{one.actor.kind.replace('_', ' ')}</span>
                     </td>
-                    <td>{words(one.action)}</td>
-                    <td>
+                    <td data-label="What">{words(one.action)}</td>
+                    <td data-label="On">
                       <code>{short(one.target)}</code>
                     </td>
-                    <td className="soft">
+                    <td className="soft wide">
                       {Object.keys(one.detail).length > 0
                         ? Object.entries(one.detail)
                             .map(
@@ -116,7 +116,7 @@ export function AuditPage() {
                             .join(' · ')
                         : '–'}
                     </td>
-                    <td className="soft mono">{one.address ?? '–'}</td>
+                    <td className="soft mono wide">{one.address ?? '–'}</td>
                   </tr>
                 ))}
               </tbody>

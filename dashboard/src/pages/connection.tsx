@@ -358,7 +358,7 @@ function Recent({ integration, id }: { integration: string; id: string }) {
             </Empty>
           ) : (
             <div className="scroll">
-              <table>
+              <table className="cards">
                 <thead>
                   <tr>
                     <th>Status</th>
@@ -373,7 +373,7 @@ function Recent({ integration, id }: { integration: string; id: string }) {
                       <td>
                         <Status call={one} />
                       </td>
-                      <td>
+                      <td className="wide">
                         <Link to={withQuery('/activity', { integration, connection: id, call: one.id })}>
                           <code>
                             {one.method} {one.path}
@@ -381,7 +381,7 @@ function Recent({ integration, id }: { integration: string; id: string }) {
                         </Link>
                       </td>
                       <td className="number">{ms(one.total_ms)}</td>
-                      <td>
+                      <td className="wide soft">
                         <Time at={one.at} />
                       </td>
                     </tr>

@@ -101,7 +101,9 @@ export function ConnectionsPage({ canChange }: { canChange: boolean }) {
             ) : (
               <>
                 <div className="linehead connections">
-                  <span className="hidden">Choose</span>
+                  <span>
+                    <span className="hidden">Choose</span>
+                  </span>
                   <span>State</span>
                   <span>End user</span>
                   <span>Connection</span>

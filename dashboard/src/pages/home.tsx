@@ -48,6 +48,18 @@ export function HomePage({ canChange }: { canChange: boolean }) {
               ? `${count(states.degraded ?? 0)} degraded · ${count((states.needs_reauth ?? 0) + (states.blocked_by_policy ?? 0))} need somebody · ${count(states.paused ?? 0)} paused`
               : ' '}
           </span>
+          {states && total > 0 && (
+            <span className="shares" aria-hidden="true">
+              {(
+                [
+                  ['healthy', healthy],
+                  ['degraded', states.degraded ?? 0],
+                  ['attention', (states.needs_reauth ?? 0) + (states.blocked_by_policy ?? 0)],
+                  ['paused', states.paused ?? 0],
+                ] as const
+              ).map(([look, n]) => n > 0 && <span key={look} className={look} style={{ flex: n }} />)}
+            </span>
+          )}
         </Link>
         <Link to="/activity" className="card figure">
           <span className="soft">Calls</span>
@@ -116,10 +128,12 @@ export function HomePage({ canChange }: { canChange: boolean }) {
                 {needing.slice(0, 8).map(one => (
                   <li key={one.id}>
                     <Link
-                      className="item"
+                      className="item wraps"
                       to={`/connections/${enc(one.provider_config_key)}/${enc(one.connection_id)}`}
                     >
-                      <State name={one.state.name} />
+                      <span className="statecell">
+                        <State name={one.state.name} />
+                      </span>
                       <span className="grow">
                         <strong>{one.end_user?.display_name ?? one.end_user?.email ?? one.connection_id}</strong>{' '}
                         <span className="soft">on {one.provider_config_key}</span>

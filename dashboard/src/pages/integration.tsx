@@ -5,7 +5,7 @@ import { ask, enc, post } from '../api.ts'
 import { count } from '../format.ts'
 import { clientIdHint, GuideCard } from '../new-integration.tsx'
 import { Card, CopyField, Empty, Fault, Field, Id, Link, Loaded, Page, State, Sure, say, Time } from '../parts.tsx'
-import { useConnections } from '../queries.ts'
+import { useFewConnections } from '../queries.ts'
 import { navigate } from '../route.ts'
 
 interface Credentials {
@@ -21,7 +21,7 @@ export function IntegrationPage({ id, canChange }: { id: string; canChange: bool
     queryKey: ['integration', id],
     queryFn: async () => (await ask<{ data: IntegrationView }>(path)).data,
   })
-  const connections = useConnections({ integrationId: id, limit: 5 })
+  const connections = useFewConnections({ integrationId: id }, 5, true)
   const [secrets, setSecrets] = useState<Credentials>()
   const [removing, setRemoving] = useState(false)
   const reveal = useMutation({
@@ -69,7 +69,9 @@ export function IntegrationPage({ id, canChange }: { id: string; canChange: bool
                         {list.map(one => (
                           <li key={one.id}>
                             <Link className="item" to={`/connections/${enc(id)}/${enc(one.connection_id)}`}>
-                              <State name={one.state.name} />
+                              <span className="statecell">
+                                <State name={one.state.name} />
+                              </span>
                               <span className="grow">
                                 {one.end_user?.display_name ?? one.end_user?.email ?? one.connection_id}
                               </span>

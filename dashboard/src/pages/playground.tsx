@@ -4,7 +4,7 @@ import { type FormEvent, useState } from 'react'
 import { ask, currentEnvironment, enc } from '../api.ts'
 import { bytes, ms } from '../format.ts'
 import { Card, copyText, Empty, Fault, Field, Link, Page } from '../parts.tsx'
-import { useConnections, useIntegrations } from '../queries.ts'
+import { useFewConnections, useIntegrations } from '../queries.ts'
 import { setQuery, useRoute } from '../route.ts'
 
 interface Answered {
@@ -25,7 +25,7 @@ export function PlaygroundPage({ canChange }: { canChange: boolean }) {
   const integrations = useIntegrations()
   const integration = query.get('integration') ?? integrations.data?.[0]?.unique_key ?? ''
   const provider = integrations.data?.find(one => one.unique_key === integration)?.provider
-  const connections = useConnections({ integrationId: integration, limit: 100 }, integration !== '')
+  const connections = useFewConnections({ integrationId: integration }, 100, integration !== '')
   const connection = query.get('connection') ?? connections.data?.[0]?.connection_id ?? ''
   const guide = useQuery({
     queryKey: ['guide', provider],

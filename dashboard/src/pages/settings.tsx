@@ -302,7 +302,7 @@ function People({ you, provider }: { you: OperatorView | null; provider: string 
           {list => (
             <ul className="list">
               {list.map(one => (
-                <li key={one.id} className="item">
+                <li key={one.id} className="item wraps after">
                   <span className="grow">
                     <strong>{one.name}</strong>
                     {one.id === you?.id && <span className="soft"> (you)</span>}

@@ -127,7 +127,7 @@ export function WebhooksPage({ canChange }: { canChange: boolean }) {
           </Empty>
         ) : (
           <div className="scroll">
-            <table>
+            <table className="cards">
               <thead>
                 <tr>
                   <th>State</th>
@@ -147,12 +147,14 @@ export function WebhooksPage({ canChange }: { canChange: boolean }) {
                     <td>
                       <Link to={withQuery('/webhooks', { state, delivery: one.id })}>{one.event.name}</Link>
                     </td>
-                    <td>
+                    <td data-label="Connection">
                       <code>{one.event.connection_id ? short(one.event.connection_id) : '–'}</code>
                     </td>
-                    <td>{one.receiver}</td>
-                    <td className="number">{one.attempts}</td>
-                    <td>
+                    <td data-label="To">{one.receiver}</td>
+                    <td className="number" data-label="Attempts">
+                      {one.attempts}
+                    </td>
+                    <td data-label="When">
                       <Time at={one.event.created_at} />
                     </td>
                   </tr>
