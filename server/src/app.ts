@@ -27,12 +27,12 @@ import { type Activity, createActivity } from './activity/activity.ts'
 import { observe } from './activity/metrics.ts'
 import { activityRoutes } from './activity/routes.ts'
 import { retainActivity } from './activity/store.ts'
-import { createAudit } from './audit/audit.ts'
+import { createAudit, pruneAudit } from './audit/audit.ts'
 import { auditRoutes } from './audit/routes.ts'
 import { type Config, variables } from './config.ts'
 import { type Channel, createChannel } from './connect/notify.ts'
 import { connectRoutes } from './connect/routes.ts'
-import { expireHandshakes, findSessionCaller, sealedVerifiers } from './connect/store.ts'
+import { expireHandshakes, findSessionCaller, pruneSessions, sealedVerifiers } from './connect/store.ts'
 import { confirmRoutes, endUnconfirmed } from './connection/confirm.ts'
 import { editRoutes } from './connection/edit.ts'
 import { importRoutes } from './connection/import.ts'
@@ -159,10 +159,11 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
 
     const rotation = createRotation({ db, store: keyStore, ring, vault, columns: sealedColumns(db), log })
 
+    const { retention } = config
     const clock = systemClock
     const stores = { db, vault, keyedHash, clock, timing }
     const epoch = await followEpoch(() => readEpoch(db), clock)
-    const journal = await openJournal(config.dataDir, vault, log)
+    const journal = await openJournal(config.dataDir, vault, log, retention.journal)
     closers.push(() => journal.close())
     const outage = createOutage()
     const connections = createConnections({ ...stores, catalogue, outage })
@@ -210,7 +211,6 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     closers.push(
       every(minutes(10), log, async () => {
         await pruneCredentials(db)
-        await pruneReceipts(db)
         await pruneOperators(db)
       }),
     )
@@ -349,7 +349,7 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     const limits = createLimits(clock)
     routes.route('/', doctorRoutes({ ...shared, exits, usageOf: limits.usageOf }))
     routes.route('/', connectRoutes(shared))
-    routes.route('/', activityRoutes(shared))
+    routes.route('/', activityRoutes({ ...shared, keepDays: retention.activity }))
     routes.route('/', webhookAddressRoutes(shared))
     routes.route('/', webhookRoutes({ ...shared, deliveries }))
     routes.route('/', dashboardRoutes())
@@ -397,15 +397,21 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     })
     const tasks: Record<string, Task> = {
       keep_alive: (_, { signal }) => keepAlive.run(signal),
-      retain_activity: () => retainActivity(db),
-      prune_webhooks: async (_, { signal }) => {
-        while (!signal.aborted && (await pruneDeliveries(db))) {}
+      retain_activity: () => retainActivity(db, retention.activity),
+      retain: async (_, { signal }) => {
+        while (!signal.aborted && (await pruneDeliveries(db, retention))) {}
+        await pruneSessions(db, retention.sessions)
+        await pruneReceipts(db, retention.receipts)
+      },
+      retain_audit: async () => {
+        if (retention.audit !== undefined) await pruneAudit(db, keyedHash, retention.audit)
       },
     }
     const cron = [
       { task: 'keep_alive', pattern: '* * * * *' },
       { task: 'retain_activity', pattern: '* * * * *' },
-      { task: 'prune_webhooks', pattern: '41 * * * *' },
+      { task: 'retain', pattern: '*/10 * * * *' },
+      { task: 'retain_audit', pattern: '23 3 * * *' },
     ]
     jobs = await startJobs({ db, pool: jobPool, clock, log }, { tasks, cron })
     const setup = await newSetupLink(stores)

@@ -4,6 +4,7 @@
  */
 import { readFileSync, statSync } from 'node:fs'
 import { resolve } from 'node:path'
+import { parseRetention, type Retention } from './lib/retention.ts'
 import { Secret } from './lib/secret.ts'
 import { type EgressRules, parseEgressAllow } from './net/allow.ts'
 import { parseTrustedProxies } from './net/caller-address.ts'
@@ -41,6 +42,8 @@ export interface Config {
   tracing: TracingSettings | undefined
   /** Where operators may sign in instead of with a password. */
   oidc: OidcConfig | undefined
+  /** For how many days what is kept. */
+  retention: Retention
   logLevel: (typeof logLevels)[number]
   /** Names that look like ours and are not: most likely misspelt. Said in the log, not refused. */
   unknownVariables: string[]
@@ -145,6 +148,10 @@ export const variables = {
   FAIRLEAD_OIDC_NEWCOMERS: {
     meaning:
       'domains whose people may come in without an invitation, and as what: `acme.com=viewer,ops.acme.com=admin`',
+  },
+  FAIRLEAD_RETENTION: {
+    meaning:
+      'for how many days what is kept, e.g. `activity=30,audit=400`, [see below](#what-is-kept-and-for-how-long)',
   },
   OTEL_EXPORTER_OTLP_ENDPOINT: {
     meaning:
@@ -288,6 +295,9 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   const trusted = parseTrustedProxies(value('FAIRLEAD_TRUSTED_PROXIES') ?? '')
   faults.push(...trusted.faults.map(fault => `FAIRLEAD_TRUSTED_PROXIES: ${fault}`))
 
+  const kept = parseRetention(value('FAIRLEAD_RETENTION') ?? '')
+  faults.push(...kept.faults.map(fault => `FAIRLEAD_RETENTION: ${fault}`))
+
   const tracing = readTracing(value, secret, faults)
 
   const oidc = identityProvider(value, secret('FAIRLEAD_OIDC_CLIENT_SECRET'), faults)
@@ -312,6 +322,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     trustedProxies: trusted.networks,
     tracing,
     oidc,
+    retention: kept.retention,
     logLevel,
     unknownVariables,
   }

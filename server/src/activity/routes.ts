@@ -24,15 +24,16 @@ interface Deps {
   db: Db
   vault: Vault
   guard: Guard
+  keepDays: number
 }
 
 const pageSize = 50
 
-export function activityRoutes({ db, vault, guard }: Deps) {
+export function activityRoutes({ db, vault, guard, keepDays }: Deps) {
   const app = api()
 
   const found = async (environmentId: number, id: string): Promise<ActivityRow> => {
-    const row = await findActivity(db, environmentId, placeOf(id))
+    const row = await findActivity(db, environmentId, placeOf(id), keepDays)
     if (!row) throw new Failure('not_found', { message: 'There is no call with this id, or no longer.' })
     return row
   }
@@ -54,6 +55,7 @@ export function activityRoutes({ db, vault, guard }: Deps) {
         until,
         after: query.cursor === undefined ? undefined : placeOf(query.cursor),
         limit: query.limit ?? pageSize,
+        keepDays,
       }),
       countDropped(db, environmentId, { since, until }),
     ])

@@ -110,7 +110,7 @@ export const addActivity = (
  */
 const arrayOf = (values: unknown[]): string => `{${JSON.stringify(values).slice(1, -1)}}`
 
-const keepDays = 14
+const keptDays = 14
 const gigabyte = 1024 ** 3
 
 /** `slots` as the migration made them: one is being filled, the others are whole. */
@@ -122,12 +122,15 @@ export interface Ring {
   bytes: number
 }
 
-/** 14 days, and 5 GB: some ten million calls. */
-const calls: Ring = { name: 'activity', slots: 15, ms: days(1), bytes: (5 * gigabyte) / 15 }
+/** 14 days unless said, and 5 GB: some ten million calls. */
+const callsFor = (keepDays: number): Ring => ({
+  ...{ name: 'activity', slots: 15, bytes: (5 * gigabyte) / 15 },
+  ms: days(keepDays) / 14,
+})
 /** A day, and 1 GB. */
 const bodies: Ring = { name: 'activity_body', slots: 13, ms: minutes(120), bytes: gigabyte / 13 }
 
-export async function retainActivity(db: Db, rings = [calls, bodies]): Promise<void> {
+export async function retainActivity(db: Db, keepDays = keptDays, rings = [callsFor(keepDays), bodies]): Promise<void> {
   for (const ring of rings) for (let turns = 0; turns < ring.slots && (await turned(db, ring)); turns++) {}
   await db.query(sql`
     delete from activity_dropped where at < clock_timestamp() - ${keepDays}::int * interval '1 day'`)
@@ -178,6 +181,7 @@ export interface ActivityFilter {
   /** The last one of the page before. */
   after?: Place | undefined
   limit: number
+  keepDays?: number | undefined
 }
 
 /**
@@ -193,7 +197,7 @@ export async function listActivity(
   filter: ActivityFilter,
 ): Promise<{ rows: ActivityRow[]; end: Place | undefined }> {
   const { connection = null, method = null, outcome = null, status, since = null, until = null, after, limit } = filter
-  const { integration = null, requestId = null } = filter
+  const { integration = null, requestId = null, keepDays = keptDays } = filter
   const failed = (status !== undefined && status.from >= 400) || (outcome !== null && outcome !== 'answered')
   const looked = sql`
     select id, at, api_key_id, environment_id, provider_config_key, connection_id, method, host, path, status, outcome, error, bytes_up,
@@ -284,7 +288,12 @@ export async function countDropped(
   return row!.calls
 }
 
-export async function findActivity(db: Db, environmentId: number, { at, id }: Place): Promise<ActivityRow | undefined> {
+export async function findActivity(
+  db: Db,
+  environmentId: number,
+  { at, id }: Place,
+  keepDays: number,
+): Promise<ActivityRow | undefined> {
   const [row] = await db.query<ActivityRow>(sql`
     select * from activity where environment_id = ${environmentId} and at = ${at} and id = ${id}
       and at > clock_timestamp() - ${keepDays}::int * interval '1 day'`)

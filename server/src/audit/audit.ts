@@ -6,7 +6,17 @@
  * the database alone cannot make a chain that verifies. Nothing secret is ever handed over; `detail` names what changed, not its value.
  */
 import type { Db } from '../seams.ts'
-import { type AuditFields, addRow, lockHead, readHead, rowsAfter } from './store.ts'
+import {
+  type AuditFields,
+  addRow,
+  lastOld,
+  letGo,
+  lockHead,
+  readHead,
+  readStart,
+  rowsAfter,
+  type Start,
+} from './store.ts'
 
 /** Who acted. */
 export interface Actor {
@@ -57,23 +67,59 @@ const batch = 2_000
 
 /** Walks the whole chain. `broken_at`: the first row that does not follow from the one before it. */
 export async function verify(db: Db, chain: Chain): Promise<Verdict> {
+  for (;;) {
+    const begun = await readStart(db)
+    const verdict = await walk(db, chain, begun)
+    // What was let go while we walked was not taken out.
+    if (verdict.intact || (await readStart(db))?.sequence === begun?.sequence) return verdict
+  }
+}
+
+async function walk(db: Db, chain: Chain, begun: Start | undefined): Promise<Verdict> {
   // Rows written while we walk are beyond this end and are not asked for.
   const end = await readHead(db)
-  let hash: Buffer = Buffer.alloc(0)
-  let sequence = 0
+  let hash: Buffer = begun?.hash ?? Buffer.alloc(0)
+  let sequence = begun?.sequence ?? 0
+  if (begun && !markOf(chain, begun).equals(begun.mark)) return { intact: false, rows: 0, broken_at: sequence + 1 }
+  const before = sequence
   while (sequence < end.sequence) {
     const rows = await rowsAfter(db, sequence, batch)
     for (const row of rows) {
       if (row.sequence > end.sequence) break
       if (row.sequence !== sequence + 1 || !hashOf(chain, hash, row).equals(row.hash))
-        return { intact: false, rows: sequence, broken_at: sequence + 1 }
+        return { intact: false, rows: sequence - before, broken_at: sequence + 1 }
       hash = row.hash
       sequence = row.sequence
     }
-    if (rows.length === 0) return { intact: false, rows: sequence, broken_at: sequence + 1 }
+    if (rows.length === 0) return { intact: false, rows: sequence - before, broken_at: sequence + 1 }
   }
-  if (!hash.equals(end.hash)) return { intact: false, rows: sequence, broken_at: sequence }
-  return { intact: true, rows: sequence, head: hash.toString('hex') }
+  if (!hash.equals(end.hash)) return { intact: false, rows: sequence - before, broken_at: sequence }
+  return { intact: true, rows: sequence - before, head: hash.toString('hex') }
+}
+
+/** Of the place where the chain begins. The words keep it from being the hash of any row. */
+const markOf = (chain: Chain, { sequence, hash }: Pick<Start, 'sequence' | 'hash'>): Buffer =>
+  chain(`the chain begins behind ${sequence} ${hash.toString('hex')}`)
+
+/**
+ * Lets go of what is older than so many days. The chain stays whole: it begins behind the last row that went, whose hash is kept with a keyed
+ * mark; whoever can write to the database alone can take rows out, and cannot say so. That it was done is the newest entry.
+ */
+export async function pruneAudit(db: Db, chain: Chain, keepDays: number): Promise<void> {
+  const audit = createAudit(chain)
+  const { sequence: end } = await readHead(db)
+  for (;;) {
+    const isMore = await db.transaction(async tx => {
+      const last = await lastOld(tx, { days: keepDays, end, limit: batch })
+      if (!last) return false
+      await letGo(tx, { ...last, mark: markOf(chain, last) })
+      const server: Actor = { kind: 'server', id: 'retention', name: 'retention', address: null }
+      const entry = { environmentId: null, action: 'audit.pruned', target: 'audit' }
+      await audit(tx, server, { ...entry, detail: { up_to: last.sequence, older_than_days: keepDays } })
+      return true
+    })
+    if (!isMore) return
+  }
 }
 
 /** JSON of an array is unambiguous; `detail` is written with its keys in order, because jsonb keeps none. */

@@ -43,6 +43,35 @@ export async function addRow(tx: Db, row: AuditRow): Promise<void> {
       ${row.action}, ${row.target}, ${JSON.stringify(row.detail)}::jsonb, ${row.hash})`)
 }
 
+/** Where the chain begins: at nothing, or behind the last row that was let go. */
+export interface Start {
+  sequence: number
+  hash: Buffer
+  mark: Buffer
+}
+
+export const readStart = async (db: Db): Promise<Start | undefined> =>
+  (await db.query<Start>(sql`select sequence, hash, mark from audit_start`))[0]
+
+/** The last of the oldest rows, `limit` at most and none behind `end`, that are older than so many days. */
+export async function lastOld(
+  tx: Db,
+  { days, end, limit }: { days: number; end: number; limit: number },
+): Promise<Pick<Start, 'sequence' | 'hash'> | undefined> {
+  const [row] = await tx.query<Pick<Start, 'sequence' | 'hash'>>(sql`
+    select sequence, hash from (select sequence, hash, at from audit order by sequence limit ${limit}) as oldest
+    where sequence <= ${end} and at < clock_timestamp() - ${days}::int * interval '1 day' order by sequence desc limit 1`)
+  return row
+}
+
+export async function letGo(tx: Db, { sequence, hash, mark }: Start): Promise<void> {
+  await tx.query(sql`select set_config('fairlead.audit_let_go', 'on', true)`)
+  await tx.query(sql`delete from audit where sequence <= ${sequence}`)
+  await tx.query(sql`select set_config('fairlead.audit_let_go', 'off', true)`)
+  await tx.query(sql`delete from audit_start`)
+  await tx.query(sql`insert into audit_start (sequence, hash, mark) values (${sequence}, ${hash}, ${mark})`)
+}
+
 export interface AuditFilter {
   environment: string
   action?: string | undefined

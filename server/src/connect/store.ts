@@ -18,6 +18,7 @@ import {
 import type { SessionCaller } from '../account/caller.ts'
 import type { KeyedHash } from '../account/pepper.ts'
 import type { Client } from '../credential/kinds/oauth2-code.ts'
+import { inBatches } from '../credential/store.ts'
 import { sql } from '../db/sql.ts'
 import { sha256 } from '../lib/id.ts'
 import { Secret } from '../lib/secret.ts'
@@ -166,7 +167,6 @@ interface Sealed {
   refreshToken?: string
 }
 
-/** Sweeps sessions that ended long ago. */
 export async function addHandshake({ db, vault }: StoreDeps, state: string, handshake: Handshake): Promise<void> {
   const stateHash = sha256(state)
   const { environmentId, integrationId, sessionId, connectionId, browserHash, redirectUri, config } = handshake
@@ -179,9 +179,6 @@ export async function addHandshake({ db, vault }: StoreDeps, state: string, hand
   }
   const sealed = await vault.withKeys(() => vault.seal(JSON.stringify(secrets), place))
   await db.query(sql`
-    with over as (
-      delete from connect_session where id in (
-        select id from connect_session where expires_at < clock_timestamp() - interval '1 hour' limit 100 for update skip locked))
     insert into handshake (state_hash, environment_id, integration_id, connect_session_id, connection_id, browser_hash,
       verifier_sealed, redirect_uri, config, scopes_requested, attempt, opener_origin, return_url, expires_at)
     values (${stateHash}, ${environmentId}, ${integrationId}, ${sessionId}, ${connectionId}, ${browserHash}, ${sealed}, ${redirectUri},
@@ -189,6 +186,17 @@ export async function addHandshake({ db, vault }: StoreDeps, state: string, hand
       clock_timestamp() + ${handshakeMinutes}::int * interval '1 minute')
     returning set_config('synchronous_commit', 'off', true)`)
 }
+
+/** Sessions that ended long ago, with what became of their sign-ins; whoever waits for a result has an hour in any case. */
+export const pruneSessions = (db: Db, keepDays: number): Promise<void> =>
+  inBatches(limit =>
+    db.query(sql`
+      delete from connect_session where id in (
+        select id from connect_session
+        where expires_at < clock_timestamp() - greatest(${keepDays}::int * interval '1 day', interval '1 hour')
+        order by expires_at limit ${limit} for update skip locked)
+      returning 1`),
+  )
 
 export interface TakenHandshake extends Handshake {
   integrationKey: string

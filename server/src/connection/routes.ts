@@ -39,6 +39,7 @@ import type { ConnectionConfig } from '../provider/endpoint.ts'
 import type { Explain } from '../provider/explain.ts'
 import type { Provider } from '../provider/schema.ts'
 import type { Db } from '../seams.ts'
+import { createDeep } from './deep.ts'
 import { type Connections, entryOf, type Live, requireConfirmed } from './live.ts'
 import { createOverview } from './overview.ts'
 import {
@@ -68,6 +69,7 @@ export function connectionRoutes(deps: Deps) {
   const { db, connections, credentials, revocations, guard, audit, log } = deps
   const app = api()
   const overviewOf = createOverview(db)
+  const farBack = createDeep(db)
   const explained = async (one: ListedConnection): Promise<ListedExplained> => {
     const provider = deps.catalogue.get(one.provider)
     return { ...one, explained: provider && (await explainState(deps.explain, provider, one)) }
@@ -75,7 +77,11 @@ export function connectionRoutes(deps: Deps) {
 
   app.openapi(guard(listRoute), async c => {
     const { environment } = environmentCaller(c.get('caller'))
-    const page = await listConnections(db, environment.id, c.req.valid('query') as ConnectionFilter)
+    const filter = c.req.valid('query') as ConnectionFilter
+    const { page: number = 0, limit = 10_000, ...narrower } = filter
+    const isWhole = Object.keys(narrower).length === 0
+    const mark = isWhole ? await farBack(environment.id, number * limit) : undefined
+    const page = await listConnections(db, environment.id, filter, mark)
     const connections = (await Promise.all(page.connections.map(explained))).map(listedView)
     return c.json({ connections, next_cursor: page.nextCursor }, 200)
   })

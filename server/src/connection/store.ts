@@ -76,15 +76,21 @@ export interface ListedPage {
   nextCursor: string | null
 }
 
+/** A place in the order of all connections: so many behind this one. */
+export interface Mark {
+  id: number
+  skip: number
+}
+
 /**
- * A page, newest first. Which ones is found first, in an index as far as the filters let it, because a `page` far back reads every row it
- * skips: of a million connections that is 70 ms of an index and was 2 s of three tables. What no filter asks for is a left join, which
- * PostgreSQL leaves out.
+ * A page, newest first. Which ones is found first, and only those are joined, because a page far back reads every row it skips. What no filter
+ * asks for is a left join, which PostgreSQL leaves out. `mark` is where a page that is not filtered begins, when somebody knows (deep.ts).
  */
 export async function listConnections(
   db: Db,
   environmentId: number,
   filter: ConnectionFilter & { troubled?: boolean },
+  mark?: Mark,
 ): Promise<ListedPage> {
   const limit = filter.limit ?? 10_000
   const state = filter.state ?? null
@@ -108,6 +114,7 @@ export async function listConnections(
       from connection c left join integration i on i.id = c.integration_id left join credential k on k.id = c.credential_id
       where c.environment_id = ${environmentId}
         and (${filter.cursor ?? null}::bigint is null or c.id < ${filter.cursor ?? null})
+        and (${mark?.id ?? null}::bigint is null or c.id <= ${mark?.id ?? null})
         and (${filter.connectionId ?? null}::text is null or c.connection_id = ${filter.connectionId ?? null})
         and (${filter.endUserId ?? null}::text is null or c.end_user ->> 'id' = ${filter.endUserId ?? null})
         and (${filter.endUserOrganizationId ?? null}::text is null or c.organization ->> 'id' = ${filter.endUserOrganizationId ?? null})
@@ -121,7 +128,7 @@ export async function listConnections(
           or (case when k.paused then 'paused' else k.health end = ${state} and (k.paused or k.health <> 'active')))
         and (not ${troubled}::boolean or k.paused or k.health <> 'active')
         and (${tags}::jsonb is null or c.tags @> ${tags}::jsonb)
-      order by c.id desc limit ${limit + 1} offset ${(filter.page ?? 0) * limit}
+      order by c.id desc limit ${limit + 1} offset ${mark?.skip ?? (filter.page ?? 0) * limit}
     )
     select c.*, i.unique_key, i.provider, k.health, k.cause, k.said, k.paused, k.state_since,
       case when k.said is not null then k.config end as config
@@ -140,6 +147,22 @@ export async function listConnections(
     stateSince: row.state_since,
   }))
   return { connections, nextCursor: rows.length > limit ? String(connections.at(-1)!.id) : null }
+}
+
+/** Every thousandth connection, from the newest on: 0.4 s of a million. */
+export async function readMarks(db: Db, environmentId: number, every: number): Promise<number[]> {
+  const rows = await db.query<{ id: number }>(sql`
+    select id from (
+      select id, row_number() over (order by id desc) as n from connection where environment_id = ${environmentId}) as numbered
+    where n % ${every}::int = 1 order by id desc`)
+  return rows.map(row => row.id)
+}
+
+export async function countNewer(db: Db, environmentId: number, id: number): Promise<number> {
+  const [row] = await db.query<{ n: number }>(
+    sql`select count(*)::int as n from connection where environment_id = ${environmentId} and id > ${id}`,
+  )
+  return row!.n
 }
 
 export interface TimelineRow {

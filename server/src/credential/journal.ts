@@ -15,6 +15,7 @@ import { join } from 'node:path'
 import { newId } from '../lib/id.ts'
 import type { Log } from '../lib/log.ts'
 import { Secret } from '../lib/secret.ts'
+import { days } from '../lib/time.ts'
 import type { ConnectionConfig } from '../provider/endpoint.ts'
 import type { Vault } from '../seams.ts'
 import type { Successor } from './store.ts'
@@ -33,12 +34,11 @@ export interface Journal {
   decide(entry: Entry, history: string | undefined): Promise<void>
   /** What is not decided yet. */
   pending(): Entry[]
-  /** What was first decided within the last seven days and is wanted, by the history it was decided in last. Read from disk. */
+  /** What was first decided within the last days that are kept and is wanted, by the history it was decided in last. Read from disk. */
   retained(wanted: (decided: { credentialId: string; history: string }) => boolean): Promise<Entry[]>
   close(): Promise<void>
 }
 
-const retentionMs = 7 * 24 * 3600 * 1000
 /** A file is closed at this size, so that old answers can go without rewriting new ones. */
 const fileBytes = 16 * 1024 * 1024
 /** About 400,000 answers; beyond it the oldest decided files go early. */
@@ -153,7 +153,9 @@ function readLines(text: string): { entries: EntryLine[]; decisions: [id: string
   return { entries, decisions }
 }
 
-export async function openJournal(dataDir: string, vault: Vault, log: Log): Promise<Journal> {
+/** `keepDays`: how long what was decided is kept, for a failover that loses what it became. */
+export async function openJournal(dataDir: string, vault: Vault, log: Log, keepDays = 7): Promise<Journal> {
+  const retentionMs = days(keepDays)
   const folder = join(dataDir, 'journal')
   await mkdir(folder, { recursive: true, mode: 0o700 })
 
@@ -191,7 +193,7 @@ export async function openJournal(dataDir: string, vault: Vault, log: Log): Prom
   const { files, decided } = await readFolder()
   const left = files.flatMap(file => file.entries).filter(line => !decided.has(line.id))
   const undecided = new Map((await opened(left)).map(entry => [entry.id, entry]))
-  await sweep(folder, files, decided)
+  await sweep(folder, files, decided, retentionMs)
 
   let file: FileHandle | undefined
   let written = 0
@@ -277,8 +279,13 @@ interface ReadFile {
   stat: { mtimeMs: number; size: number }
 }
 
-/** Files whose every entry is decided go after seven days, or earlier, oldest first, when the folder grows too large. */
-async function sweep(folder: string, files: ReadFile[], decided: Map<string, Decision>): Promise<void> {
+/** Files whose every entry is decided go after so long, or earlier, oldest first, when the folder grows too large. */
+async function sweep(
+  folder: string,
+  files: ReadFile[],
+  decided: Map<string, Decision>,
+  retentionMs: number,
+): Promise<void> {
   let total = files.reduce((sum, file) => sum + file.stat.size, 0)
   for (const file of files.sort((a, b) => a.stat.mtimeMs - b.stat.mtimeMs)) {
     const old = file.stat.mtimeMs < Date.now() - retentionMs

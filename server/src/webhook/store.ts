@@ -276,17 +276,18 @@ export async function addTestEvent(db: Db, environmentId: number): Promise<strin
   return rows.map(row => row.id)
 }
 
-const keepDeliveredDays = 30
-const keepFailedDays = 90
-
 /** One batch of what has been kept for long enough, with the events nobody refers to any more; true when there may be more. */
-export const pruneDeliveries = (db: Db, batch = 2000): Promise<boolean> =>
+export const pruneDeliveries = (
+  db: Db,
+  keepDays: { deliveries: number; failed_deliveries: number },
+  batch = 2000,
+): Promise<boolean> =>
   db.transaction(async tx => {
     const deleted = await tx.query<{ event: number }>(sql`
       delete from webhook_delivery where id in (
         select id from webhook_delivery
-        where (state = 'delivered' and ended_at < clock_timestamp() - ${keepDeliveredDays}::int * interval '1 day')
-          or (state = 'failed' and ended_at < clock_timestamp() - ${keepFailedDays}::int * interval '1 day')
+        where (state = 'delivered' and ended_at < clock_timestamp() - ${keepDays.deliveries}::int * interval '1 day')
+          or (state = 'failed' and ended_at < clock_timestamp() - ${keepDays.failed_deliveries}::int * interval '1 day')
         limit ${batch} for update skip locked)
       returning event`)
     // Left behind by processes that died, for receivers nobody has written to since.

@@ -226,16 +226,16 @@ test('retention: by size', async t => {
   const ring = { name: 'activity', slots: 15, ms: 86_400_000, bytes: 10 * 2 ** 20 }
   const slot = async () =>
     (await db.query<{ slot: number }>(sql`select slot from activity_ring where name = 'activity'`))[0]!.slot
-  await retainActivity(db, [ring])
+  await retainActivity(db, 14, [ring])
   assert.equal(await slot(), 0)
-  await retainActivity(db, [{ ...ring, bytes: 2 ** 19 }])
+  await retainActivity(db, 14, [{ ...ring, bytes: 2 ** 19 }])
   assert.equal(await slot(), 1, 'once: the new slot is empty')
   assert.equal(await count(), 3_000)
   await db.query(sql`update activity_ring set slot = 14 where name = 'activity'`)
   activity.record(call())
   await activity.drain()
   // An empty slot has the first pages of its indexes.
-  await retainActivity(db, [{ ...ring, bytes: 2 ** 16 }])
+  await retainActivity(db, 14, [{ ...ring, bytes: 2 ** 16 }])
   assert.equal(await count(), 1, 'the oldest is emptied')
 })
 

@@ -58,6 +58,25 @@ test('page and cursor show the same, with every filter', async () => {
   assert.deepEqual(await list('page=1000&limit=100'), { connections: [], next_cursor: null })
 })
 
+test('a page far back begins where it should, also after others were made', async () => {
+  await db.query(sql`
+    insert into connection (environment_id, integration_id, credential_id, connection_id)
+    select environment_id, integration_id, credential_id, 'deep-' || n
+    from connection, generate_series(1, 24000) as n where end_user ->> 'id' = 'ada'`)
+  const expected = async (offset: number) => {
+    const rows = await db.query<{ connection_id: string }>(
+      sql`select connection_id from connection order by id desc limit 7 offset ${offset}`,
+    )
+    return rows.map(row => row.connection_id)
+  }
+  const [row] = await db.query<{ n: number }>(sql`select count(*)::int as n from connection`)
+  const last = Math.floor((row!.n - 1) / 7)
+  for (const page of [2_857, 2_858, 3_000, 3_333, last, last + 1, last + 1_000]) {
+    assert.deepEqual(idsOf(await list(`limit=7&page=${page}`)), await expected(page * 7), String(page))
+    await add([`after-${page}`, `and-${page}`])
+  }
+})
+
 test('a cursor that is none is refused, and so are two ways of paging at once', async () => {
   for (const query of ['cursor=x', 'cursor=-1', 'cursor=', `cursor=${randomUUID()}`, 'cursor=5&page=1', 'page=-1'])
     assert.equal((await list(query)).error.code, 'invalid_query_params', query)

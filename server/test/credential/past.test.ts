@@ -105,7 +105,7 @@ test('what has served its time is forgotten, and nothing before', async t => {
   )
   await room.db.query(sql`update revocation set ended_at = now() - interval '364 days' where credential_id = ${old.id}`)
   await pruneCredentials(room.db)
-  await pruneReceipts(room.db)
+  await pruneReceipts(room.db, 365)
 
   const there = async (id: string) => (await room.db.query(sql`select from credential where id = ${id}`)).length
   assert.deepEqual(await Promise.all([kept, gone, recent, old].map(({ id }) => there(id))), [1, 0, 1, 1])

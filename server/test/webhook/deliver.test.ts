@@ -330,7 +330,7 @@ test('what was delivered is kept for a month, what failed for three, and what is
   await outbox.deliveries.sweep()
   await outbox.put(at)
   const kept = async () => {
-    while (await pruneDeliveries(outbox.db, 1)) {}
+    while (await pruneDeliveries(outbox.db, { deliveries: 30, failed_deliveries: 90 }, 1)) {}
     const events = await outbox.db.query(sql`select from webhook_event where environment_id = ${at.id}`)
     return [
       (await outbox.rows(at))

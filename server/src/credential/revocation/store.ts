@@ -396,14 +396,12 @@ const receiptOf = (row: ReceiptRow): Receipt => ({
   ended_at: row.ended_at && isoZulu(row.ended_at),
 })
 
-const receiptsKeptDays = 365
-
 /** Receipts go after a year. */
-export const pruneReceipts = (db: Db): Promise<void> =>
+export const pruneReceipts = (db: Db, keepDays: number): Promise<void> =>
   inBatches(limit =>
     db.query(sql`
       delete from revocation where id in (
-        select id from revocation where ended_at < clock_timestamp() - ${receiptsKeptDays}::int * interval '1 day'
+        select id from revocation where ended_at < clock_timestamp() - ${keepDays}::int * interval '1 day'
         order by ended_at limit ${limit})
       returning 1`),
   )

@@ -167,8 +167,16 @@ create table audit (
 create index audit_by_environment on audit (environment, sequence);
 create index audit_by_action on audit (action, sequence);
 
+-- Where the chain begins when its oldest rows were let go: the last of them, with a keyed mark, so that nobody but a server can say so.
+create table audit_start (
+  sequence bigint not null,
+  hash bytea not null,
+  mark bytea not null
+);
+
 create function audit_stays() returns trigger language plpgsql as $$
 begin
+  if tg_op = 'DELETE' and current_setting('fairlead.audit_let_go', true) = 'on' then return null; end if;
   raise exception 'the audit trail is only added to';
 end
 $$;
@@ -345,7 +353,7 @@ create table webhook_address (
 create unique index webhook_address_one_current on webhook_address (connection_id) where retires_at is null;
 create index webhook_address_by_connection on webhook_address (connection_id);
 create index connection_by_end_user on connection (environment_id, (end_user ->> 'id'));
-create index connection_by_organization on connection (environment_id, (organization ->> 'id')) where organization is not null;
+create index connection_by_organization on connection (environment_id, (organization ->> 'id'));
 create index connection_by_tags on connection using gin (tags jsonb_path_ops);
 
 -- Tokens on their way to being ended at the provider: written in the transaction that ends or replaces them, erased when the job is done.
