@@ -1,4 +1,7 @@
-/** Every bench in this folder, one after the other, each in a process of its own; further arguments are handed on. */
+/**
+ * Every bench in this folder, one after the other, each in a process of its own; further arguments are handed on. But scale.ts, which takes a
+ * quarter of an hour: `npm run bench:scale`.
+ */
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { after, test } from 'node:test'
 import { ConfigError, readConfig } from '../../src/config.ts'
+import { parseRetention } from '../../src/lib/retention.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'fairlead-config-'))
 after(() => rmSync(folder, { recursive: true }))
@@ -44,6 +45,7 @@ test('without any variable: loopback, port 3003, the embedded database', () => {
     trustedProxies: [],
     oidc: undefined,
     tracing: undefined,
+    retention: parseRetention('').retention,
     logLevel: 'info',
     unknownVariables: [],
   })
@@ -109,6 +111,7 @@ test('what is given is taken, trimmed', () => {
     trustedProxies: [],
     oidc: undefined,
     tracing: undefined,
+    retention: parseRetention('').retention,
     aws: undefined,
     unknownVariables: [],
   })
