@@ -39,6 +39,24 @@ export function checkFacts(
   return { facts: safe, refused }
 }
 
+/**
+ * Hosts somebody gave that were the account's own, when the account is at another one by now: the next renewal, and whoever signs in again,
+ * would otherwise ask at an address that is served for a while yet and then no more. `learned` has been checked.
+ */
+export function followingHosts(
+  { connection_config: fields = {} }: Provider,
+  before: ConnectionConfig,
+  learned: ConnectionConfig,
+): Record<string, string> {
+  const hostOf = (fact: unknown) => (typeof fact === 'string' ? URL.parse(fact)?.hostname : undefined)
+  const followed = Object.entries(fields).flatMap(([name, { follows }]) => {
+    if (follows === undefined) return []
+    const [was, is] = [hostOf(before[follows]), hostOf(learned[follows])]
+    return was && is && was !== is && before[name] === was ? [[name, is]] : []
+  })
+  return Object.fromEntries(followed)
+}
+
 /** Whose account it is, by the facts provider data calls its identity; null where data names none or the provider told not all of them. */
 export function accountOf(provider: Provider, facts: ConnectionConfig): string | null {
   const told = (provider.identity ?? []).map(name => facts[name])

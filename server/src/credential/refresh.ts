@@ -12,7 +12,7 @@ import { type ConnectionConfig, endpoint, tokenUrlOf } from '../provider/endpoin
 import type { Provider, TokenErrorMeaning } from '../provider/schema.ts'
 import type { Clock } from '../seams.ts'
 import { type Exchanged, exchange, renewalOf } from './exchange.ts'
-import { checkFacts } from './facts.ts'
+import { checkFacts, followingHosts } from './facts.ts'
 import { introspectRefreshToken } from './introspect.ts'
 import type { Entry } from './journal.ts'
 import { loginRefused } from './kinds/bearer.ts'
@@ -280,7 +280,8 @@ async function save(
     )
   // Nor is text that no column takes: an answer that the database refuses would be tried for ever, and all behind it.
   const storable = (value: unknown) => !unstorable.test(String(value))
-  const known = Object.fromEntries(Object.entries(facts).filter(([, value]) => storable(value)))
+  const told = Object.fromEntries(Object.entries(facts).filter(([, value]) => storable(value)))
+  const known = { ...told, ...followingHosts(holder.provider, credential.config, told) }
   const set = { ...tokens, scopes: tokens.scopes?.filter(storable) }
   const successor = successorOf(credential, set, known, deps.epoch.current().name)
   const entry = await deps.journal.append(successor).catch((error: unknown) => {

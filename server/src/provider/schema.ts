@@ -64,6 +64,8 @@ const formField = z.strictObject({
   warnings: z.unknown().optional(),
   /** Names of other fields with the value, or the values, they must have for this one to be asked. */
   visible_when: z.record(z.string(), z.union([z.string(), texts])).optional(),
+  /** Ours. Another fact, an address: a host that is that address's own goes along when a renewal brings another one. */
+  follows: text.optional(),
   /** Ours. A form of its own in the connect page, by name; one it does not know is a text field. */
   widget: text.optional(),
 })

@@ -148,4 +148,35 @@ describe('at the simulator', () => {
       assert.equal(config.instance_url, simulator.base('acme--uat'))
     }
   })
+
+  it('an org whose My Domain is renamed is asked at the new one from the next renewal on, also when somebody gave the old', async t => {
+    const opened = lastFirst(t)
+    const named = await startSimulator({ autoApprove: true, contacts: 1 })
+    opened.after(() => named.close())
+    const providers = sandboxOverlay(named.base('test', 'name'), ['*.salesforce.localhost'])
+    const other = await startFairlead(opened, { providers })
+    const { clientId, clientSecret } = named.app('acme--uat')
+    named.control.setApp({ clientId, callbacks: [`${other.app.url}/oauth/callback`] })
+    const key = 'salesforce-sandbox'
+    const credentials = { type: 'OAUTH2', client_id: clientId, client_secret: clientSecret }
+    await other.call('POST', '/integrations', { provider: key, unique_key: key, credentials })
+    const tokens = named.control.issueTokens({ username: 'ada@acme.com.uat' })
+    const instance_url = named.base('acme--uat', 'name')
+    const { hostname } = new URL(instance_url)
+    const brought = await other.call('POST', '/connections', {
+      provider_config_key: key,
+      connection_id: 'ada',
+      credentials: { type: 'OAUTH2', access_token: tokens.access_token, refresh_token: tokens.refresh_token },
+      connection_config: { instance_url, hostname },
+    })
+    assert.equal(brought.status, 201, brought.text)
+    const config = async () =>
+      (await other.call('GET', `/connections/ada?provider_config_key=${key}&force_refresh=true`)).json.connection_config
+    assert.equal((await config()).hostname, hostname)
+    named.control.moveOrg({ org: 'acme--uat', domain: 'apex--uat' })
+    const moved = await config()
+    assert.equal(moved.instance_url, named.base('acme--uat', 'name'))
+    assert.equal(moved.hostname, new URL(moved.instance_url).hostname)
+    assert.notEqual(moved.hostname, hostname)
+  })
 })
