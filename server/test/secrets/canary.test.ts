@@ -15,6 +15,7 @@ import { type Asked, overlay, sendJson, startProvider, tokens } from '../connect
 import { scope } from '../connect/support/scope.ts'
 import { until } from '../db/until.ts'
 import { Browser, request, startFairlead } from '../support/fairlead.ts'
+import { invited, newOwner } from '../support/operator.ts'
 import { startReceiver } from '../webhook/support/receiver.ts'
 
 const canary = (what: string): string => `canary-${what}-${randomBytes(12).toString('hex')}`
@@ -286,6 +287,52 @@ test('no secret leaves but where it is asked for', async t => {
       assert.equal(refused.status, 401)
       assert.ok(!refused.text.includes(presented) && !fairlead.log().includes(presented))
     }
+  })
+
+  await t.test('a viewer who asks for everything there is, and for its secrets', async () => {
+    const owner = await newOwner(fairlead)
+    const viewer = await invited(fairlead, owner, 'viewer')
+    const { activity } = (await call('GET', '/activity')).json
+    const [delivery] = (await call('GET', '/webhooks/deliveries')).json.deliveries
+    const known: Record<string, string> = {
+      connectionId: id,
+      providerConfigKey: 'mock',
+      uniqueKey: 'mock',
+      provider: 'mock',
+      id: activity[0].id,
+    }
+    const document = (await call('GET', '/openapi.json')).json as {
+      paths: Record<string, Record<string, { requestBody?: { content: Record<string, { example?: unknown }> } }>>
+    }
+    const allowed: string[] = []
+    let exported = ''
+    const walk: [method: string, path: string, body?: unknown][] = [
+      ['GET', `${path}&refresh_token=true&force_refresh=true`],
+      ['GET', '/integrations/mock?include=credentials'],
+      ['GET', `/webhooks/deliveries/${delivery.id}`],
+      ['GET', '/environment/api-keys'],
+      ['GET', '/proxy/services/data/v66.0/limits'],
+      ['GET', `/via/mock/${id}/services/data/v66.0/limits`],
+      ['GET', '/metrics'],
+      ['POST', '/end-users/export', { end_user_id: json.connections[0].end_user.id }],
+    ]
+    for (const [template, methods] of Object.entries(document.paths))
+      for (const [method, { requestBody }] of Object.entries(methods)) {
+        // What is about the viewer's own sign-in, and what is an end user's.
+        if (/^\/(operator\/|oauth|auth|api-auth|connect\/session)/.test(template)) continue
+        const filled = template.replace(/\{(\w+)\}/g, (_, name: string) => known[name] ?? id)
+        const named = template.startsWith('/connection') ? '?provider_config_key=mock' : ''
+        walk.push([method.toUpperCase(), `${filled}${named}`, requestBody?.content['application/json']?.example])
+      }
+    assert.ok(walk.length > 60)
+    for (const [method, asked, body] of walk) {
+      const answer = await viewer.call(method, asked, body, { 'Fairlead-Reveal': 'true', ...proxied })
+      assert.deepEqual(found(`${answer.text}\n${JSON.stringify([...answer.headers])}`), [], `${method} ${asked}`)
+      if (method !== 'GET' && answer.status < 300) allowed.push(`${method} ${asked}`)
+      if (asked === '/end-users/export' && !exported) exported = answer.text
+    }
+    assert.ok(exported.includes(id), 'and it was a whole one')
+    assert.deepEqual(new Set(allowed), new Set(['POST /end-users/export', 'POST /audit/verify']), 'and changes nothing')
   })
 
   await t.test('a fault of our own', async () => {
