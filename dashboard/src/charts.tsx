@@ -52,6 +52,11 @@ export function TimeChart({
   label: string
 }) {
   const place = useRef<HTMLDivElement>(null)
+  const brush = useRef(onBrush)
+  brush.current = onBrush
+  const shown = JSON.stringify([at, lines])
+  // Drawn when what it shows is another, not whenever something beside it is.
+  // biome-ignore lint/correctness/useExhaustiveDependencies: `shown` is what `at` and `lines` say
   useEffect(() => {
     const node = place.current
     if (!node) return
@@ -90,8 +95,11 @@ export function TimeChart({
             setSelect: [
               chart => {
                 const { left, width } = chart.select
-                if (width < 4 || !onBrush) return
-                onBrush(new Date(chart.posToVal(left, 'x') * 1000), new Date(chart.posToVal(left + width, 'x') * 1000))
+                if (width < 4) return
+                brush.current?.(
+                  new Date(chart.posToVal(left, 'x') * 1000),
+                  new Date(chart.posToVal(left + width, 'x') * 1000),
+                )
               },
             ],
           },
@@ -116,7 +124,7 @@ export function TimeChart({
       scheme.removeEventListener('change', again)
       chart.destroy()
     }
-  })
+  }, [shown, unit, height])
   return <div className="chart" ref={place} role="img" aria-label={label} />
 }
 
@@ -137,6 +145,17 @@ export function CallsChart({
         { label: 'Calls', values: summary.buckets.map(one => one.calls), colour: '--accent', bars: true },
         { label: 'Errors', values: summary.buckets.map(one => one.errors), colour: '--attention', bars: true },
       ]}
+    />
+  )
+}
+
+export function RefreshChart({ summary }: { summary: ActivitySummary }) {
+  return (
+    <TimeChart
+      label={`${summary.refreshed} calls whose token was renewed on the way`}
+      at={summary.buckets.map(one => one.at)}
+      unit=""
+      lines={[{ label: 'Renewals', values: summary.buckets.map(one => one.refreshed), colour: '--accent', bars: true }]}
     />
   )
 }

@@ -1,7 +1,7 @@
 import type { ActivityView } from '@fairlead/contract'
 import { useQuery } from '@tanstack/react-query'
 import { ask, currentEnvironment, enc } from '../api.ts'
-import { CallsChart, LatencyChart, Sparkline } from '../charts.tsx'
+import { CallsChart, LatencyChart, RefreshChart, Sparkline } from '../charts.tsx'
 import { count, ms, percent } from '../format.ts'
 import { Card, CopyField, Empty, Fault, Link, Loaded, Page, Skeleton, State, Time } from '../parts.tsx'
 import { useIntegrations, useOverview, useSummary } from '../queries.ts'
@@ -163,6 +163,9 @@ export function HomePage({ canChange }: { canChange: boolean }) {
           </Card>
           <Card title="Latency" note="from a call's arrival to the end of its answer" plain>
             <LatencyChart summary={day.data} />
+          </Card>
+          <Card title="Renewals" note="calls whose token was renewed on the way, per half hour" plain>
+            <RefreshChart summary={day.data} />
           </Card>
         </div>
       )}

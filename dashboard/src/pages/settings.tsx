@@ -6,11 +6,13 @@ import { count, short } from '../format.ts'
 import { Card, CopyField, Empty, Fault, Field, Icon, Link, Loaded, Page, Sure, say, Time } from '../parts.tsx'
 import { useChangeSettings, useSettings } from '../queries.ts'
 import { ConnectSettings } from './connect-settings.tsx'
+import { Environments } from './environments.tsx'
 
 const tabs = {
   webhooks: 'Webhooks',
   connect: 'Connect UI',
   encryption: 'Encryption',
+  environments: 'Environments',
   people: 'People',
   you: 'Your sign-in',
 } as const
@@ -27,7 +29,11 @@ export function SettingsPage({ tab, standing, become }: Props) {
   return (
     <Page
       title="Settings"
-      lead={tab === 'people' || tab === 'you' ? 'Of this installation.' : `Of the environment ${currentEnvironment()}.`}
+      lead={
+        ['environments', 'people', 'you'].includes(tab)
+          ? 'Of this installation.'
+          : `Of the environment ${currentEnvironment()}.`
+      }
     >
       <nav className="tabs" aria-label="Settings">
         {Object.entries(tabs).map(([name, word]) => (
@@ -39,6 +45,7 @@ export function SettingsPage({ tab, standing, become }: Props) {
       {tab === 'webhooks' && <Webhooks canChange={canChange} />}
       {tab === 'connect' && <ConnectSettings canChange={canChange} />}
       {tab === 'encryption' && <Encryption canChange={canChange} />}
+      {tab === 'environments' && <Environments you={standing.operator} />}
       {tab === 'people' && <People you={standing.operator} provider={standing.identity_provider} />}
       {tab === 'you' &&
         standing.operator &&
