@@ -84,6 +84,7 @@ async function walk(db: Db, chain: Chain, begun: Start | undefined): Promise<Ver
   const before = sequence
   while (sequence < end.sequence) {
     const rows = await rowsAfter(db, sequence, batch)
+    const at = sequence
     for (const row of rows) {
       if (row.sequence > end.sequence) break
       if (row.sequence !== sequence + 1 || !hashOf(chain, hash, row).equals(row.hash))
@@ -91,7 +92,8 @@ async function walk(db: Db, chain: Chain, begun: Start | undefined): Promise<Ver
       hash = row.hash
       sequence = row.sequence
     }
-    if (rows.length === 0) return { intact: false, rows: sequence - before, broken_at: sequence + 1 }
+    // None left before the end, though there may be newer ones behind it.
+    if (sequence === at) return { intact: false, rows: sequence - before, broken_at: sequence + 1 }
   }
   if (!hash.equals(end.hash)) return { intact: false, rows: sequence - before, broken_at: sequence }
   return { intact: true, rows: sequence - before, head: hash.toString('hex') }
