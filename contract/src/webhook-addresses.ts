@@ -27,13 +27,13 @@ const webhookAddresses = z.object({
 })
 export type WebhookAddresses = z.infer<typeof webhookAddresses>
 
-const newAddress = z.object({
+export const newWebhookAddress = z.object({
   url: z.string().openapi({
     description: 'Give it to the provider and to nobody else: who knows it can send. Shown by this answer alone.',
   }),
   previous_until: z.string().nullable(),
 })
-export type NewWebhookAddress = z.infer<typeof newAddress>
+export type NewWebhookAddress = z.infer<typeof newWebhookAddress>
 
 export const listWebhookAddresses = createRoute({
   method: 'get',
@@ -67,7 +67,7 @@ export const makeWebhookAddress = createRoute({
     },
   },
   responses: {
-    200: json(newAddress, 'The new address.'),
+    200: json(newWebhookAddress, 'The new address.'),
     ...failing,
   },
 })
