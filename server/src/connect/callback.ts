@@ -23,7 +23,6 @@ import {
   countGrants,
   type HeldGrant,
   loadCredential,
-  markSuspect,
   type NewCredential,
 } from '../credential/store.ts'
 import { Failure } from '../errors.ts'
@@ -124,7 +123,6 @@ export async function finishOAuth(
   const config = { ...told, ...checked.facts, ...(brought && { overrideTokenRefresh: true }) }
   const found = { config, missingScopes: checked.missingScopes }
   const { operation, credentialId } = await save(deps, integration, handshake, session, tokens, learned, found, known)
-  if (brought) await markSuspect(deps.db, credentialId)
   deps.log.info({ integration: integration.key, connection: handshake.connectionId, operation }, 'connected')
   const account = provider.grants_per_user === undefined ? null : accountOf(provider, learned)
   const [stored, grants] = await Promise.all([
@@ -263,7 +261,8 @@ export function accountFacts(
 export type Arrival = Pick<
   TakenHandshake,
   'environmentId' | 'sessionId' | 'attempt' | 'integrationKey' | 'connectionId' | 'scopesRequested'
->
+> &
+  Partial<Pick<TakenHandshake, 'refreshToken'>>
 
 export async function save(
   deps: CallbackDeps,
@@ -287,6 +286,7 @@ export async function save(
     scopesRequested,
     scopesGranted: tokens.scopes ?? scopesRequested,
     epoch: deps.epoch.current().name,
+    suspect: Boolean(handshake.refreshToken),
   }
   if (session.reconnects !== null)
     return {

@@ -24,7 +24,6 @@ import {
   fingerprintOf,
   holderOfSuccessor,
   lockGrants,
-  markSuspect,
   type NewCredential,
   readConfig,
   replaceGrant,
@@ -131,13 +130,13 @@ export function importRoutes(deps: Deps) {
       ...{ environmentId, integrationId: integration.id, kind: kind.name, tokens, config },
       account: accountOf(provider, config),
       ...{ scopesRequested: scopes, scopesGranted: scopes, epoch: deps.epoch.current().name },
+      suspect: refreshToken !== undefined,
     }
     const store = () =>
       deps.db.transaction(async tx => {
         const stores = { ...deps, db: tx }
         const existing = await findConnection(tx, integration.id, connectionId)
         const id = existing ? await inPlaceOf(stores, existing, added) : await addCredential(stores, added)
-        if (refreshToken) await markSuspect(tx, id)
         if (existing) await saveOwner(tx, existing.id, owner)
         else
           await addConnection(tx, {

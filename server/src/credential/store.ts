@@ -234,6 +234,8 @@ export interface NewCredential {
   scopesRequested: string[]
   scopesGranted: string[]
   epoch: string
+  /** Somebody else may have presented its refresh token: asked about before it is presented here. */
+  suspect?: boolean
 }
 
 /**
@@ -253,6 +255,7 @@ export async function addCredential(deps: StoreDeps, added: NewCredential): Prom
     scopesRequested,
     scopesGranted,
     epoch,
+    suspect = false,
   } = added
   for (;;) {
     const id = newId()
@@ -260,10 +263,10 @@ export async function addCredential(deps: StoreDeps, added: NewCredential): Prom
     const sealed = await sealTokens(vault, environmentId, id, tokens, tokens.refreshToken)
     const fresh = await db.query(sql`
       insert into credential (id, environment_id, integration_id, kind, config, account, scopes_requested, scopes_granted, token_fp, sealed,
-        obtained_at, expires_at, db_epoch)
+        obtained_at, expires_at, db_epoch, suspect)
       values (${id}, ${environmentId}, ${integrationId}, ${kind}, ${JSON.stringify(config)}::jsonb, ${account}, ${scopesRequested},
         ${scopesGranted}, ${print}, ${sealed}, clock_timestamp(),
-        clock_timestamp() + ${tokens.lifeMs ?? null}::float8 * interval '1 millisecond', ${epoch})
+        clock_timestamp() + ${tokens.lifeMs ?? null}::float8 * interval '1 millisecond', ${epoch}, ${suspect})
       on conflict (integration_id, token_fp) where gone_at is null and token_fp is not null do nothing
       returning id`)
     if (fresh.length > 0) {
@@ -304,7 +307,16 @@ export async function holderOfSuccessor(
  */
 export async function replaceGrant(deps: StoreDeps, id: string, added: NewCredential): Promise<void> {
   const { db, vault, keyedHash } = deps
-  const { environmentId, tokens, config, account = null, scopesRequested, scopesGranted, epoch } = added
+  const {
+    environmentId,
+    tokens,
+    config,
+    account = null,
+    scopesRequested,
+    scopesGranted,
+    epoch,
+    suspect = false,
+  } = added
   const print = fingerprintOf(keyedHash, id, added)
   const sealed = await sealTokens(vault, environmentId, id, tokens, tokens.refreshToken)
   await db.query(sql`
@@ -320,7 +332,7 @@ export async function replaceGrant(deps: StoreDeps, id: string, added: NewCreden
         config = config || ${JSON.stringify(config)}::jsonb, account = coalesce(${account}, account),
         scopes_requested = ${scopesRequested}, scopes_granted = ${scopesGranted},
         grant_number = grant_number + 1, db_epoch = ${epoch}, last_tried = false, keep_alive_at = null,
-        spent = false, suspect = false, health = 'active', cause = null, said = null, next_try_at = null, failures = 0,
+        spent = false, suspect = ${suspect}, health = 'active', cause = null, said = null, next_try_at = null, failures = 0,
         claim_id = null, lease_until = null, intent_claim = null, intent_at = null, intent_node = null
       where id = ${id} and gone_at is null returning id)
     select pg_notify('fairlead_changed', 'credential ' || id) from replaced`)
@@ -691,10 +703,6 @@ export function createCredentialStore(deps: StoreDeps): CredentialStore {
     },
   }
 }
-
-/** A refresh token that somebody else may have presented: asked about before it is presented here. */
-export const markSuspect = (db: Db, id: string): Promise<object[]> =>
-  db.query(sql`update credential set suspect = true where id = ${id} and grant_number = 1 and token_version = 1`)
 
 /**
  * What people decide: `paused` is a column of its own, so that no save, verdict or reconnect undoes it. Every cache hears of it. Locked in

@@ -88,6 +88,8 @@ test('a refresh token of its own takes the place of the one that comes, and is w
 
   assert.equal((await fairlead.call('GET', `${of}&force_refresh=true`)).status, 200)
   assert.equal(provider.tokenRequests[before + 1]!.form.get('refresh_token'), brought)
+  const asked = provider.otherRequests.filter(({ form }) => form.get('token') === brought)
+  assert.ok(asked.length > 0, 'somebody else may have used it: asked about before it is presented')
   const came = `5Aep861-REFRESH-token-of-the-mock-${before + 1}`
   assert.ok(
     !provider.tokenRequests.some(({ form }) => form.get('refresh_token') === came),

@@ -116,6 +116,24 @@ test('a refresh token that another connection holds: both stand on its grant, an
   assert.deepEqual(row, { sealed: null, gone: true })
 })
 
+test('an import, new or in the place of what is here, is asked about before it is presented', async () => {
+  const id = await connect('mock')
+  for (const [connection, token] of [
+    [id, 'of another server'],
+    ['of its own', 'of another server, too'],
+  ] as const) {
+    const imported = await fairlead.call('POST', '/connections', {
+      provider_config_key: 'mock',
+      connection_id: connection,
+      credentials: { type: 'OAUTH2', access_token: `access ${token}`, refresh_token: token },
+      connection_config: { instance_url: provider.url },
+    })
+    assert.equal(imported.status, 201, imported.text)
+    const [row] = await db.query(sql`select suspect from credential where id = ${(await credentialOf(connection)).id}`)
+    assert.deepEqual(row, { suspect: true }, connection)
+  }
+})
+
 test('a refresh token that was replaced is not stored again', async () => {
   const id = await connect('mock')
   const past = await refreshTokenOf('mock', id)
