@@ -70,7 +70,7 @@ export function ConnectionPage({
             <State name={data.state.name} />
             <span>
               {data.provider_config_key}
-              {typeof account === 'string' && ` · ${account.replace(/^https:\/\//, '')}`} · since{' '}
+              {typeof account === 'string' && ` · ${URL.parse(account)?.host ?? account}`} · since{' '}
               <Time at={data.state.since} />
             </span>
             <Id value={id} />
@@ -221,7 +221,7 @@ function Timeline({ base, named, id, integration }: { base: string; named: strin
       title="Tokens"
       note={
         timeline.data &&
-        `Renewed ${timeline.data.renewals === 1 ? 'once' : `${timeline.data.renewals} times`}${timeline.data.shared_with > 0 ? `, shared with ${timeline.data.shared_with} other connections` : ''}.${timeline.data.expires_at ? '' : ' Nobody said when the access token ends.'}`
+        `${renewedWords(timeline.data.renewals)}${timeline.data.shared_with > 0 ? `, shared with ${timeline.data.shared_with} other connections` : ''}.${timeline.data.expires_at ? '' : ' Nobody said when the access token ends.'}`
       }
     >
       <Loaded query={timeline} lines={3}>
@@ -239,6 +239,9 @@ function Timeline({ base, named, id, integration }: { base: string; named: strin
     </Card>
   )
 }
+
+const renewedWords = (renewals: number): string =>
+  renewals === 0 ? 'Not renewed yet' : renewals === 1 ? 'Renewed once' : `Renewed ${renewals} times`
 
 const signs = { error: ['bang', 'bad'], warning: ['half', ''], info: ['info', 'soft'], ok: ['check', 'good'] } as const
 

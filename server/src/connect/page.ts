@@ -26,16 +26,21 @@ export const connectedPage = (
     title: `${name} is connected${again ? ' again' : ''}`,
     status: 200,
     body: html`
-      <div class="mark good"><span aria-hidden="true">✓</span> ${again ? 'Reconnected' : 'Connected'}</div>
+      ${
+        missingScopes.length > 0
+          ? html`<div class="mark part"><span aria-hidden="true">◐</span> ${again ? 'Reconnected' : 'Connected'}, in part</div>`
+          : html`<div class="mark good"><span aria-hidden="true">✓</span> ${again ? 'Reconnected' : 'Connected'}</div>`
+      }
       <h1>${name} is connected${again ? ' again' : ''}</h1>
       ${account ? html`<p>Account<br><code>${account}</code></p>` : html``}
       ${
         missingScopes.length > 0
           ? html`
+        <div class="note">
         <p>${provider.display_name} granted less than was asked for:</p>
         <ul>${missingScopes.map(scope => html`<li><code>${scope}</code>${scopeText(provider, scope)}</li>`)}</ul>
         <p class="soft">Some of what the product does may not work. Whoever looks after its app at ${provider.display_name} can add this to the app’s
-          OAuth scopes; then connect once more.</p>`
+          OAuth scopes; then connect once more.</p></div>`
           : html``
       }
       ${warnings.map(

@@ -57,8 +57,9 @@ main.doc h3{font:600 16px/24px var(--font);margin:var(--space-6) 0 var(--space-2
 p{margin:0 0 var(--space-4)}.soft{color:var(--soft);font:var(--type-body)}
 a{color:var(--accent);text-underline-offset:2px}
 .mark{display:inline-flex;align-items:center;gap:var(--space-2);font:600 13px/20px var(--font);margin-bottom:var(--space-4);padding:2px 12px 2px 8px;border-radius:999px}
-.good{color:var(--active)}.bad{color:var(--attention)}
-.mark.good{background:var(--active-wash)}.mark.bad{background:var(--attention-wash)}
+.good{color:var(--active)}.bad{color:var(--attention)}.part{color:var(--degraded)}
+.mark.good{background:var(--active-wash)}.mark.bad{background:var(--attention-wash)}.mark.part{background:var(--degraded-wash)}
+.note{margin-bottom:var(--space-4);padding:var(--space-4);border-radius:var(--radius-card);background:var(--degraded-wash)}.note>:last-child{margin-bottom:0}.note .soft{color:var(--ink)}.note code{background:none;padding:0;font-weight:600}
 .button,button{display:block;width:100%;padding:11px var(--space-4);margin:var(--space-2) 0;border:1px solid transparent;border-radius:var(--radius-control);background:var(--accent);color:var(--on-accent);font:600 16px/24px var(--font);text-align:center;text-decoration:none;cursor:pointer;transition:background var(--quick)}
 .button:hover,button:hover{background:var(--accent-strong)}
 .button.quiet,button.quiet{background:none;color:var(--ink);border-color:var(--edge)}
