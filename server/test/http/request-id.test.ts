@@ -47,9 +47,12 @@ test('an id on every answer, each another one, in the log and in the record of t
   const health = await fetch(`${fairlead.url}/health`, { headers: { origin: 'https://app.example.com' } })
   assert.match(health.headers.get('access-control-expose-headers')!, /Fairlead-Request-Id/)
 
-  const socket = connect(Number(new URL(fairlead.url).port), '127.0.0.1')
-  socket.end('no HTTP at all\r\n\r\n')
-  keep(/^Fairlead-Request-Id: (\S+)\r$/m.exec(await text(socket))?.[1])
+  // A balancer in front answers such a thing itself.
+  if (process.env.FAIRLEAD_TEST_REPLICAS === undefined) {
+    const socket = connect(Number(new URL(fairlead.url).port), '127.0.0.1')
+    socket.end('no HTTP at all\r\n\r\n')
+    keep(/^Fairlead-Request-Id: (\S+)\r$/m.exec(await text(socket))?.[1])
+  }
   assert.equal(new Set(given).size, given.length)
 
   const lines = fairlead
