@@ -133,6 +133,12 @@ test('the page about the configuration has every variable, and pages name tests 
   }
 })
 
+test('the README counts what there is', async () => {
+  const readme = await readFile(join(repository, 'README.md'), 'utf8')
+  const definitions = (await readdir(join(repository, 'providers'))).filter(name => name.endsWith('.yaml'))
+  assert.ok(readme.includes(`| ${definitions.length} providers,`), `${definitions.length} providers`)
+})
+
 test('links between files of the repository hold, for whoever reads it there', async () => {
   for (const page of [...written, 'ARCHITECTURE.md', 'DECISIONS.md', 'SECURITY.md', 'CHANGELOG.md']) {
     const text = (await readFile(join(repository, page), 'utf8')).replace(/^```[\s\S]*?^```$/gm, '')
