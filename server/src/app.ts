@@ -59,7 +59,7 @@ import {
 import { checkTiming, defaultTiming, shutdownGrace, type Timing } from './credential/timing.ts'
 import { watchIntents } from './credential/watch.ts'
 import { dashboardRoutes } from './dashboard/routes.ts'
-import { startEmbedded } from './db/embedded.ts'
+import { type Embedded, startEmbedded } from './db/embedded.ts'
 import { migrate, migrationsFolder } from './db/migrate.ts'
 import { type Address, type DirectPool, type OpenDb, openDb, openDirectPool } from './db/open.ts'
 import { createOutage, outageMs, within } from './db/outage.ts'
@@ -127,7 +127,13 @@ export interface App {
 
 const version = '0.1.0'
 
-export async function startApp(config: Config, log: Log, timing: Timing = defaultTiming): Promise<App> {
+/** `embedded`: the database of the data folder, where it is being started already. It is stopped with the rest, also when the start fails. */
+export async function startApp(
+  config: Config,
+  log: Log,
+  timing: Timing = defaultTiming,
+  embedded?: Promise<Embedded>,
+): Promise<App> {
   checkTiming(timing)
   const closers: (() => Promise<unknown>)[] = []
   let linger = 0
@@ -136,6 +142,7 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
     for (const close of closers.splice(0).reverse())
       await close().catch(error => log.error({ error: String(error) }, 'could not close'))
   }
+  closers.push(async () => embedded?.then(({ stop }) => stop()).catch(() => {}))
   try {
     const catalogue = loadCatalogue({ overlayPath: config.providersPath, egressAllow: config.egressAllow })
     const beyond = catalogue.list().filter(provider => provider.unsupported)
@@ -144,7 +151,7 @@ export async function startApp(config: Config, log: Log, timing: Timing = defaul
         { providers: Object.fromEntries(beyond.map(provider => [provider.name, provider.unsupported])) },
         'provider definitions ask for what this version cannot do; connections of these are not made here',
       )
-    const { database, jobPool } = await openDatabase(config, log, closers)
+    const { database, jobPool } = await openDatabase(config, log, closers, embedded)
     const tracing = config.tracing && (await startTracing(config.tracing, log, n => observed.untold(n), closers))
     const db = tracing?.db(database.db) ?? database.db
     const keyStore = createKeyStore(db)
@@ -473,12 +480,14 @@ async function openDatabase(
   config: Config,
   log: Log,
   closers: (() => Promise<unknown>)[],
+  starting: Promise<Embedded> | undefined,
 ): Promise<{ database: OpenDb; jobPool: DirectPool }> {
   await mkdir(config.dataDir, { recursive: true, mode: 0o700 })
   const url = config.databaseUrl?.reveal()
   const directUrl = config.databaseDirectUrl?.reveal()
   let address: Address
   if (url) address = { url }
+  else if (starting) address = { connection: (await starting).connection }
   else {
     const embedded = await startEmbedded({ dataDir: config.dataDir, log })
     closers.push(() => embedded.stop())

@@ -1,8 +1,7 @@
-import { appendFile, rm, writeFile } from 'node:fs/promises'
+import { appendFile, mkdir, rm, writeFile } from 'node:fs/promises'
 import { pino } from 'pino'
-import { generatedKeysFile, setupLinkFile, startApp } from './app.ts'
 import { ConfigError, readConfig } from './config.ts'
-import { CatalogueError } from './provider/catalogue.ts'
+import { startEmbedded } from './db/embedded.ts'
 
 /** Load balancers ask every few seconds whether a server is ready. */
 const lingerMs = 5_000
@@ -13,7 +12,13 @@ export async function run(): Promise<void> {
     const config = readConfig(process.env)
     const log = pino({ level: config.logLevel, base: null, timestamp: pino.stdTimeFunctions.isoTime })
     for (const name of config.unknownVariables) log.warn({ name }, 'unknown variable; is it misspelt?')
-    const app = await startApp(config, log)
+    await mkdir(config.dataDir, { recursive: true, mode: 0o700 })
+    const embedded = config.databaseUrl ? undefined : startEmbedded({ dataDir: config.dataDir, log })
+    // Whoever needs it hears of its failure.
+    embedded?.catch(() => {})
+    // A first start's initdb takes 0.85 s, and reading our own modules about as long: both at the same time.
+    const { generatedKeysFile, setupLinkFile, startApp } = await import('./app.ts')
+    const app = await startApp(config, log, undefined, embedded)
     for (const { environment, key } of app.generatedKeys) {
       const line = `FAIRLEAD API key for "${environment}": ${key.reveal()}`
       if (process.stdout.isTTY) process.stdout.write(`${line}   (shown once; keep it)\n`)
@@ -43,6 +48,7 @@ export async function run(): Promise<void> {
     process.on('SIGTERM', stop)
     process.on('SIGINT', stop)
   } catch (error) {
+    const { CatalogueError } = await import('./provider/catalogue.ts')
     const expected = error instanceof ConfigError || error instanceof CatalogueError
     process.stderr.write(
       `${expected || !(error instanceof Error) ? String(error instanceof Error ? error.message : error) : explain(error)}\n`,
