@@ -70,7 +70,7 @@ export function ConnectionPage({
             <State name={data.state.name} />
             <span>
               {data.provider_config_key}
-              {typeof account === 'string' && ` · ${URL.parse(account)?.host ?? account}`} · since{' '}
+              {typeof account === 'string' && ` · ${URL.parse(account)?.host ?? account}`} · state changed{' '}
               <Time at={data.state.since} />
             </span>
             <Id value={id} />

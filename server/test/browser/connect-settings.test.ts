@@ -59,7 +59,8 @@ describe('the settings of the connect page', { skip: skipWithoutBrowser() }, () 
     assert.equal(await dark!.locator('html').getAttribute('data-theme'), 'dark')
     await page.getByLabel('Colour, light', { exact: true }).fill('#ffd400')
     await until(async () => (await accentOf(0)).includes('#ffd400'))
-    assert.match(await accentOf(1), /#ffd400, #56c2cc/)
+    // The frames are told one after the other.
+    await until(async () => /#ffd400, #56c2cc/.test(await accentOf(1)))
     await page.getByLabel('Logo').setInputFiles({ name: 'logo.png', mimeType: 'image/png', buffer: pixel })
     await light!.locator('img.mark[src^="data:image/png"]').waitFor({ state: 'attached' })
     await page.getByLabel('Language of the preview').selectOption('ar')
@@ -70,10 +71,13 @@ describe('the settings of the connect page', { skip: skipWithoutBrowser() }, () 
 
     await page.getByRole('button', { name: 'Save' }).first().click()
     await page.getByText('Moved until it can be read').waitFor()
-    const { connect_ui: saved } = (await fairlead.call('GET', '/environment/settings')).json
+    const settings = async () => (await fairlead.call('GET', '/environment/settings')).json.connect_ui
+    await until(async () => (await settings()).product_name === 'Beacon')
+    const saved = await settings()
     assert.deepEqual([saved.product_name, saved.logo], ['Beacon', `data:image/png;base64,${pixel.toString('base64')}`])
     assert.notEqual(saved.primary_light, '#ffd400')
-    assert.equal(await page.getByLabel('Colour, light', { exact: true }).inputValue(), saved.primary_light)
+    const colour = page.getByLabel('Colour, light', { exact: true })
+    await until(async () => (await colour.inputValue()) === saved.primary_light)
     assert.deepEqual(complaints, [], 'under the page’s own policy')
 
     const viewer = await signIn('viewer@acme.com')
@@ -90,7 +94,7 @@ describe('the settings of the connect page', { skip: skipWithoutBrowser() }, () 
     await page.getByLabel('Requests a minute').fill('9000')
     await page.getByRole('dialog').getByRole('button', { name: 'Save' }).click()
     await page.getByText('At most 9,000 requests a minute.').waitFor()
-    assert.equal((await fairlead.call('GET', '/environment/settings')).json.requests_per_minute, 9000)
+    await until(async () => (await fairlead.call('GET', '/environment/settings')).json.requests_per_minute === 9000)
 
     // Another environment: made, chosen in the rail, and gone again.
     await page.goto(`${fairlead.url}/app/settings/environments`)
