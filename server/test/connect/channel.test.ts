@@ -91,6 +91,7 @@ for (const [where, holder] of [
       success: true,
       is_pending: false,
       operation: 'creation',
+      missing_scopes: [],
       error: null,
     })
     assert.equal(new Date(at).toISOString(), at)
