@@ -29,7 +29,9 @@ const built = async (t: { after(work: () => Promise<void>): void }) => {
   app.get('/page/', c => page.html(c))
   app.get('/framed/', c => page.html(c, ['https://app.example.com']))
   app.get('/page/assets/:name', c => page.asset(c, c.req.param('name')))
-  return { app, write }
+  // The listener, which is not here, names each request.
+  const listener = { outgoing: { getHeader: () => 'a-request' } }
+  return { app: { request: (path: string, init?: RequestInit) => app.request(path, init, listener) }, write }
 }
 
 test('the page is never stored, runs nothing that is not ours, and is framed by nobody it was not told of', async t => {
