@@ -24,10 +24,7 @@ import { type Sql, sql } from '../server/src/db/sql.ts'
 import { newId } from '../server/src/lib/id.ts'
 import { Secret } from '../server/src/lib/secret.ts'
 import type { Db } from '../server/src/seams.ts'
-import { configuredKeys } from '../server/src/vault/provider.ts'
-import { openRing } from '../server/src/vault/ring.ts'
-import { createKeyStore } from '../server/src/vault/store.ts'
-import { createVault } from '../server/src/vault/vault.ts'
+import { vaultOf } from './vault.ts'
 
 const { values } = parseArgs({
   options: { connections: { type: 'string', default: '1000000' }, minutes: { type: 'string', default: '3' } },
@@ -212,14 +209,7 @@ async function main(): Promise<void> {
     sql`select environment_id, id from integration where unique_key = 'bench'`,
   )
   const { environment_id: environmentId, id: integrationId } = place!
-  const vault = createVault(
-    await openRing(
-      createKeyStore(db),
-      configuredKeys([new Secret(encryptionKey)], () => {
-        throw new Error('no key of this bench is in AWS KMS')
-      }),
-    ),
-  )
+  const vault = await vaultOf(db, encryptionKey)
   const keyedHash = await openKeyedHash(db, vault)
 
   /** Grants the engine can open and renew, at the provider's hosts in turn; `name` makes the connection's id. */

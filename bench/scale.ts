@@ -33,12 +33,9 @@ import { newId } from '../server/src/lib/id.ts'
 import { Secret } from '../server/src/lib/secret.ts'
 import { systemClock } from '../server/src/lib/time.ts'
 import type { Db } from '../server/src/seams.ts'
-import { configuredKeys } from '../server/src/vault/provider.ts'
-import { openRing } from '../server/src/vault/ring.ts'
-import { createKeyStore } from '../server/src/vault/store.ts'
-import { createVault } from '../server/src/vault/vault.ts'
 import { load, quantile } from './load.ts'
 import { cpuOf, freePort, start } from './processes.ts'
+import { vaultOf } from './vault.ts'
 
 const { values } = parseArgs({
   options: { connections: { type: 'string', default: '1000000' } },
@@ -194,14 +191,7 @@ async function main(): Promise<void> {
   )
   const { environment_id: environmentId, id: integrationId } = place!
   const postmaster = Number(/^PPid:\s+(\d+)/m.exec(readFileSync(`/proc/${place!.pid}/status`, 'utf8'))![1])
-  const vault = createVault(
-    await openRing(
-      createKeyStore(db),
-      configuredKeys([new Secret(encryptionKey)], () => {
-        throw new Error('no key of this bench is in AWS KMS')
-      }),
-    ),
-  )
+  const vault = await vaultOf(db, encryptionKey)
   const keyedHash = await openKeyedHash(db, vault)
   const stores = { db, vault, keyedHash, clock: systemClock, timing: defaultTiming }
 
