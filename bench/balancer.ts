@@ -1,10 +1,11 @@
 /**
- * The plainest load balancer there is: turn by turn over the servers that say they are ready, asked every half second; a connection that is
- * refused goes on to the next. Nothing is repeated, nobody is stuck to a server, bodies stream.
+ * The two plainest load balancers there are. One takes turns by request, over the servers that say they are ready, asked every half second; a
+ * connection that is refused goes on to the next; nothing is repeated, nobody is stuck to a server, bodies stream. The other takes turns by
+ * connection and passes bytes: for whoever looks at those, which one that speaks HTTP writes anew.
  */
 import { once } from 'node:events'
 import { Agent, createServer, type IncomingMessage, request, type ServerResponse } from 'node:http'
-import { type AddressInfo, connect } from 'node:net'
+import { type AddressInfo, connect, createServer as createTcpServer, type Socket } from 'node:net'
 
 interface Backend {
   port: number
@@ -110,6 +111,46 @@ export async function startBalancer(port = 0): Promise<Balancer> {
       clearInterval(looking)
       server.close()
       server.closeAllConnections()
+    },
+  }
+}
+
+/** Each connection to the next server; what goes over it is not looked at. */
+export async function startConnectionBalancer(port = 0): Promise<Balancer> {
+  let ports: number[] = []
+  let turn = 0
+  const open = new Set<Socket>()
+  const server = createTcpServer({ allowHalfOpen: true, noDelay: true }, socket => {
+    const onward = connect({
+      port: ports[turn++ % ports.length]!,
+      host: '127.0.0.1',
+      allowHalfOpen: true,
+      noDelay: true,
+    })
+    socket.pipe(onward).pipe(socket)
+    for (const [one, other] of [
+      [socket, onward],
+      [onward, socket],
+    ] as const) {
+      open.add(one)
+      // A reset is passed on as one: to the other side it says that something is missing.
+      one.on('error', () => other.resetAndDestroy())
+      one.on('close', () => {
+        open.delete(one)
+        other.destroy()
+      })
+    }
+  })
+  server.listen(port, '127.0.0.1')
+  await once(server, 'listening')
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    serve(given) {
+      ports = given
+    },
+    stop() {
+      server.close()
+      for (const socket of open) socket.destroy()
     },
   }
 }

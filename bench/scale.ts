@@ -16,15 +16,9 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { openKeyedHash } from '../server/src/account/pepper.ts'
-import { findConnection, listConnections } from '../server/src/connection/store.ts'
+import { findWithCredential, listConnections } from '../server/src/connection/store.ts'
 import { giveTurns, takeDue } from '../server/src/credential/keep-alive/store.ts'
-import {
-  countInDoubt,
-  countUnwell,
-  createCredentialStore,
-  fingerprint,
-  loadCredential,
-} from '../server/src/credential/store.ts'
+import { countInDoubt, countUnwell, createCredentialStore, fingerprint } from '../server/src/credential/store.ts'
 import { defaultTiming } from '../server/src/credential/timing.ts'
 import { startEmbedded } from '../server/src/db/embedded.ts'
 import { openDb } from '../server/src/db/open.ts'
@@ -301,10 +295,7 @@ async function main(): Promise<void> {
       }).then(answer => answer.text()),
     5,
   )
-  await plans(db, 'lookup', async listening => {
-    const found = await findConnection(listening, integrationId, 'real-0')
-    await loadCredential({ ...stores, db: listening }, found!.credentialId)
-  })
+  await plans(db, 'lookup', listening => findWithCredential({ ...stores, db: listening }, integrationId, 'real-0'))
 
   // ── Listing ───────────────────────────────────────────────────────────────────────────────────────────────────
 

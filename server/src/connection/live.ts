@@ -9,16 +9,16 @@ import { clientOf } from '../credential/exchange.ts'
 import { accountOf } from '../credential/facts.ts'
 import type { Holder } from '../credential/refresh-deps.ts'
 import type { Credential, StoreDeps } from '../credential/store.ts'
-import { countGrants, loadCredential } from '../credential/store.ts'
+import { countGrants } from '../credential/store.ts'
 import { type Outage, outageMs } from '../db/outage.ts'
 import { Failure } from '../errors.ts'
 import { findIntegration, type Integration } from '../integration/store.ts'
 import { createCache, type Lookups } from '../lib/cache.ts'
 import { singleFlight } from '../lib/single-flight.ts'
-import { minutes } from '../lib/time.ts'
+import { minutes, seconds } from '../lib/time.ts'
 import type { Catalogue } from '../provider/catalogue.ts'
 import type { Provider } from '../provider/schema.ts'
-import { type Connection, findConnection, markFetched } from './store.ts'
+import { type Connection, findWithCredential, markFetched } from './store.ts'
 
 export interface Live {
   connection: Connection
@@ -58,6 +58,10 @@ interface Kept {
 
 /** The backstop for a notification that never arrived. */
 const maxAgeMs = minutes(1)
+/** Shorter, because what is read with it is kept for as long again. */
+const integrationMaxAgeMs = seconds(10)
+/** So long what was fetched waits to be written down with what is fetched next. */
+const markAfterMs = 200
 
 interface Deps extends StoreDeps {
   catalogue: Catalogue
@@ -89,17 +93,53 @@ export function createConnections(deps: Deps): Connections {
   const isCurrent = ({ live, turn: read, readAt }: Kept): boolean =>
     read >= doubted && read >= forgotten(renewedName(live.credential.id)) && performance.now() - readAt < maxAgeMs
 
+  /** Off the path and many at once: a page of each is written, and whoever reads next would wait for the disk with it. */
+  let toMark: number[] = []
+  const mark = (id: number) => {
+    if (toMark.push(id) > 1) return
+    setTimeout(() => {
+      const ids = toMark
+      toMark = []
+      markFetched(deps.db, ids).catch(() => ids.forEach(one => void markedRecently.delete(String(one))))
+    }, markAfterMs).unref()
+  }
+
   const oneAtATime = singleFlight<Live | 'no integration' | 'no connection'>()
   const markedRecently = createCache<true>({ max: 10_000, maxAgeMs: minutes(1) })
+
+  /** An integration's connections come one after the other, and each is one statement less when it is known. */
+  const integrations = createCache<{ integration: Integration; turn: number }>({
+    max: 1_000,
+    maxAgeMs: integrationMaxAgeMs,
+  })
+
+  async function readIntegration(environmentId: number, key: string): Promise<Integration | undefined> {
+    const before = turn
+    const integration = await findIntegration(deps, environmentId, key)
+    if (integration) integrations.set(`${environmentId}\n${key}`, { integration, turn: before })
+    return integration
+  }
+
+  function knownIntegration(environmentId: number, key: string): Integration | undefined {
+    const kept = integrations.get(`${environmentId}\n${key}`)
+    const since = Math.max(doubted, forgotten(environmentName(environmentId)))
+    return kept && kept.turn >= since ? kept.integration : undefined
+  }
 
   async function read(environmentId: number, integrationKey: string, connectionId: string) {
     const before = turn
     const readAt = performance.now()
-    const integration = await findIntegration(deps, environmentId, integrationKey)
+    const known = knownIntegration(environmentId, integrationKey)
+    let integration = known ?? (await readIntegration(environmentId, integrationKey))
+    let found = integration && (await findWithCredential(deps, integration.id, connectionId))
+    // It may have been deleted, and made again, so lately that nobody has heard: "there is none" is said of what stands in the database.
+    if (known && !found) {
+      integration = await readIntegration(environmentId, integrationKey)
+      found = integration && (await findWithCredential(deps, integration.id, connectionId))
+    }
     if (!integration) return 'no integration'
-    const connection = await findConnection(deps.db, integration.id, connectionId)
-    const credential = connection && (await loadCredential(deps, connection.credentialId))
-    if (!connection || !credential) return 'no connection'
+    if (!found) return 'no connection'
+    const { connection, credential } = found
     const { provider, holder } = holderOf(deps.catalogue, integration)
     const account = provider.grants_per_user === undefined ? null : accountOf(provider, credential.config)
     const grants = account === null ? 0 : await countGrants(deps.db, integration.id, account)
@@ -137,10 +177,10 @@ export function createConnections(deps: Deps): Connections {
 
     fetched({ connection }) {
       connection.lastFetchedAt = new Date()
-      // Once a minute and off the path: every reader of a busy connection would wait for the same row.
+      // Once a minute: every reader of a busy connection would wait for the same row.
       if (!markedRecently.get(String(connection.id))) {
         markedRecently.set(String(connection.id), true)
-        markFetched(deps.db, connection.id).catch(() => markedRecently.delete(String(connection.id)))
+        mark(connection.id)
       }
       return connection.lastFetchedAt
     },

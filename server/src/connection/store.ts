@@ -1,6 +1,13 @@
 import type { ConnectionFilter, EndUser, Health, Organization } from '@fairlead/contract'
 import { type RetireDeps, type Retired, retire } from '../credential/revocation/store.ts'
-import { blockUntold, type ProviderSaid } from '../credential/store.ts'
+import {
+  blockUntold,
+  type Credential,
+  type CredentialRow,
+  openCredential,
+  type ProviderSaid,
+  type StoreDeps,
+} from '../credential/store.ts'
 import { sql } from '../db/sql.ts'
 import type { Integration } from '../integration/store.ts'
 import type { ConnectionConfig } from '../provider/endpoint.ts'
@@ -228,6 +235,26 @@ export async function findConnection(
   return row && fromRow(row)
 }
 
+/** With its credential, in one statement: what a call on it costs the first time. Undefined when either is gone. */
+export async function findWithCredential(
+  deps: StoreDeps,
+  integrationId: number,
+  connectionId: string,
+): Promise<{ connection: Connection; credential: Credential } | undefined> {
+  // The credential's columns, and of the connection's those it does not have.
+  const [row] = await deps.db.query<CredentialRow & Omit<Row, 'id'> & { number: number }>(sql`
+    select k.*,
+      extract(epoch from k.expires_at - k.obtained_at)::float8 * 1000 as life_ms,
+      extract(epoch from k.expires_at - clock_timestamp())::float8 * 1000 as left_ms,
+      k.lease_until > clock_timestamp() as lease_held,
+      extract(epoch from k.next_try_at - clock_timestamp())::float8 * 1000 as back_off_ms,
+      c.id as number, c.credential_id, c.connection_id, c.end_user, c.organization, c.tags, c.metadata, c.webhook_url_override,
+      c.created_at, c.updated_at, c.last_fetched_at, c.confirm_by
+    from connection c join credential k on k.id = c.credential_id
+    where c.integration_id = ${integrationId} and c.connection_id = ${connectionId} and k.gone_at is null`)
+  return row && { connection: fromRow({ ...row, id: row.number }), credential: await openCredential(deps, row) }
+}
+
 export async function findConnectionById(db: Db, id: number): Promise<Connection | undefined> {
   const [row] = await db.query<Row>(sql`select * from connection where id = ${id}`)
   return row && fromRow(row)
@@ -373,8 +400,12 @@ export const unconfirmed = async (db: Db): Promise<Connection[]> => {
   return rows.map(fromRow)
 }
 
-export const markFetched = (db: Db, id: number): Promise<object[]> =>
-  db.query(sql`update connection set last_fetched_at = now() where id = ${id}`)
+/** What another server is marking at this moment is left to it. The commit does not wait for the disk. */
+export const markFetched = (db: Db, ids: number[]): Promise<object[]> =>
+  db.query(sql`
+    update connection set last_fetched_at = now()
+    where id in (select id from connection where id = any (${ids}::bigint[]) for no key update skip locked)
+    returning set_config('synchronous_commit', 'off', true)`)
 
 interface EndDeps extends RetireDeps {
   db: Db

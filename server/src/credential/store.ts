@@ -67,7 +67,7 @@ export interface Credential {
 /** RFC 6749 §5.2, redacted. */
 export type ProviderSaid = [error: string, description: string]
 
-interface Row {
+export interface CredentialRow {
   id: string
   environment_id: number
   integration_id: number
@@ -158,10 +158,13 @@ export const fingerprintOf = (
 type Presented = Pick<NewCredential, 'kind' | 'tokens'>
 
 /** The row was written by `sealTokens` alone and its seal is authenticated, so its shape is known. */
-export const openSealed = async (vault: Vault, row: Pick<Row, 'id' | 'environment_id' | 'sealed'>): Promise<Sealed> =>
+export const openSealed = async (
+  vault: Vault,
+  row: Pick<CredentialRow, 'id' | 'environment_id' | 'sealed'>,
+): Promise<Sealed> =>
   JSON.parse(await vault.withKeys(() => vault.open(row.sealed, place(row.environment_id, row.id)))) as Sealed
 
-async function fromRow({ vault, clock, timing }: StoreDeps, row: Row): Promise<Credential> {
+export async function openCredential({ vault, clock, timing }: StoreDeps, row: CredentialRow): Promise<Credential> {
   const tokens = await openSealed(vault, row)
   const aliveUntil = row.left_ms === null ? undefined : clock.now() + row.left_ms
   return {
@@ -202,14 +205,14 @@ async function fromRow({ vault, clock, timing }: StoreDeps, row: Row): Promise<C
 
 /** Undefined when it is gone. */
 export async function loadCredential(deps: StoreDeps, id: string): Promise<Credential | undefined> {
-  const [row] = await deps.db.query<Row>(sql`
+  const [row] = await deps.db.query<CredentialRow>(sql`
     select *,
       extract(epoch from expires_at - obtained_at)::float8 * 1000 as life_ms,
       extract(epoch from expires_at - clock_timestamp())::float8 * 1000 as left_ms,
       lease_until > clock_timestamp() as lease_held,
       extract(epoch from next_try_at - clock_timestamp())::float8 * 1000 as back_off_ms
     from credential where id = ${id} and gone_at is null`)
-  return row && fromRow(deps, row)
+  return row && openCredential(deps, row)
 }
 
 /**
@@ -362,7 +365,7 @@ export async function lockGrants(
   id: string,
   print: Buffer | null,
 ): Promise<{ held: HeldGrant | undefined; owner: string | undefined }> {
-  const rows = await db.query<Pick<Row, 'id' | 'token_fp' | 'config' | 'paused' | 'scopes_granted'>>(sql`
+  const rows = await db.query<Pick<CredentialRow, 'id' | 'token_fp' | 'config' | 'paused' | 'scopes_granted'>>(sql`
     select id, token_fp, config, paused, scopes_granted from credential
     where integration_id = ${integrationId} and gone_at is null and (id = ${id} or token_fp = ${print})
     order by id for update`)
@@ -544,7 +547,7 @@ export function createCredentialStore(deps: StoreDeps): CredentialStore {
     load: id => loadCredential(deps, id),
 
     async claim(seen, claim, { forced, rotates, ripe }) {
-      const [row] = await db.query<Row>(sql`
+      const [row] = await db.query<CredentialRow>(sql`
         with claimed as (
           update credential set claim_id = ${claim}, lease_until = clock_timestamp() + ${timing.lease}::float8 * interval '1 millisecond'
           where id = ${seen.id} and token_version = ${seen.tokenVersion}
@@ -562,7 +565,7 @@ export function createCredentialStore(deps: StoreDeps): CredentialStore {
           lease_until > clock_timestamp() as lease_held,
           extract(epoch from next_try_at - clock_timestamp())::float8 * 1000 as back_off_ms
         from claimed`)
-      return row && fromRow(deps, row)
+      return row && openCredential(deps, row)
     },
 
     intend: ({ credential, claim }, { node, settled, lastTry }) =>

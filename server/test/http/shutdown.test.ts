@@ -162,5 +162,5 @@ function outside(server: Server): Fairlead {
       ...(body !== undefined && { body: JSON.stringify(body) }),
     })
   const app = { url, port: 0, generatedKeys: [], setupLink: undefined, stop: async () => {} }
-  return { url: server.url, key: server.key, databaseUrl: '', log: server.output, call, app }
+  return { url: server.url, key: server.key, databaseUrl: '', servers: 1, log: server.output, call, app }
 }

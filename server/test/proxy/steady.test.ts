@@ -81,7 +81,7 @@ test(`${calls} proxied calls cost ${calls} API calls, one introspection, no refr
   assert.ok(introspected <= 1, `${introspected} introspections for one token`)
   assert.equal((after.grants.refresh_token ?? 0) - refreshed, 0)
   // Backends report late, so some of what the connect flow ran is in it; sweeps and the job queue look every few seconds, and activity is
-  // one transaction per 500 calls and one a second. Anything per call would be ten thousand.
-  assert.ok(ran < 500, `${ran} transactions for ${calls} calls`)
+  // one transaction per 500 calls and one a second, on each server. Anything per call would be ten thousand.
+  assert.ok(ran < calls / 10, `${ran} transactions for ${calls} calls`)
   t.diagnostic(`${ran} transactions`)
 })

@@ -144,11 +144,16 @@ own-extra:
 `
 
 /** `more`: definitions of a test's own, added to ours. */
-export async function startWorld(t: Test, more = '', env: Record<string, string> = {}): Promise<World> {
+export async function startWorld(
+  t: Test,
+  more = '',
+  env: Record<string, string> = {},
+  options: { replicas?: 1 } = {},
+): Promise<World> {
   const issuer = await startIssuer(t)
   const upstream = await startUpstream(t)
   const definitions = providers(issuer.url) + more
-  const fairlead = await startFairlead(t, { providers: definitions, env })
+  const fairlead = await startFairlead(t, { providers: definitions, env, turns: 'by connection', ...options })
   for (const name of ['own', 'own-extra'])
     await fairlead.call('POST', '/integrations', {
       provider: name,

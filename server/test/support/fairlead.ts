@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Writable } from 'node:stream'
 import { pino } from 'pino'
-import { startBalancer } from '../../../bench/balancer.ts'
+import { startBalancer, startConnectionBalancer } from '../../../bench/balancer.ts'
 import { type App, startApp } from '../../src/app.ts'
 import { type Config, readConfig } from '../../src/config.ts'
 import { defaultTiming, type Timing } from '../../src/credential/timing.ts'
@@ -19,6 +19,8 @@ export interface Fairlead {
   key: string
   app: App
   databaseUrl: string
+  /** How many take turns at `url`. */
+  servers: number
   /** Everything the server logged so far. */
   log(): string
   /** A call with the key; `body` goes as JSON. */
@@ -39,6 +41,10 @@ interface Options {
   /** YAML laid over the built-in catalogue. */
   providers?: string
   timing?: Timing
+  /** 1 although there could be more (below): the test is about what one process has or knows by itself, and says what that is. */
+  replicas?: 1
+  /** How turns are taken among several. By connection where bytes are looked at, which a balancer that speaks HTTP writes anew. */
+  turns?: 'by request' | 'by connection'
 }
 
 type Test = { after(work: () => Promise<void>): void }
@@ -80,7 +86,8 @@ export async function startFairlead(t: Test, options: Options = {}): Promise<Fai
   opened.after(() => rm(dataDir, { recursive: true, force: true }))
   const log = pino({ level: 'debug' }, sink)
   const start = (config: Config) => startApp(config, log, options.timing ?? defaultTiming)
-  const app = replicas === 1 ? await start(config) : await startReplicas(opened, config, start)
+  const count = options.replicas ?? replicas
+  const app = count === 1 ? await start(config) : await startReplicas(opened, config, start, options.turns)
   opened.after(app.stop)
   const url = `http://127.0.0.1:${port}`
   return {
@@ -88,6 +95,7 @@ export async function startFairlead(t: Test, options: Options = {}): Promise<Fai
     key,
     app,
     databaseUrl: database.url,
+    servers: count,
     log: () => logged,
     call: (method, path, body, headers = {}) =>
       request(`${url}${path}`, {
@@ -103,13 +111,18 @@ export async function startFairlead(t: Test, options: Options = {}): Promise<Fai
 }
 
 /**
- * FAIRLEAD_TEST_REPLICAS=3: every test that starts a server starts so many, behind a round-robin proxy at the one's address. What holds for one
- * must hold for them (`FAIRLEAD_TEST_REPLICAS=3 npm test`), except where a test looks into the process.
+ * FAIRLEAD_TEST_REPLICAS=3 (`npm run test:replicas`): every test that starts a server starts so many, behind a round-robin proxy at the one's
+ * address. What holds for one must hold for them, except where a test asks for one.
  */
 const replicas = Number(process.env.FAIRLEAD_TEST_REPLICAS ?? 1)
 
-async function startReplicas(opened: Test, config: Config, start: (config: Config) => Promise<App>): Promise<App> {
-  const balancer = await startBalancer(config.port)
+async function startReplicas(
+  opened: Test,
+  config: Config,
+  start: (config: Config) => Promise<App>,
+  turns: Options['turns'],
+): Promise<App> {
+  const balancer = await (turns === 'by connection' ? startConnectionBalancer : startBalancer)(config.port)
   opened.after(async () => balancer.stop())
   const apps: App[] = []
   for (let n = 0; n < replicas; n++) {
@@ -119,7 +132,10 @@ async function startReplicas(opened: Test, config: Config, start: (config: Confi
     apps.push(app)
   }
   balancer.serve(apps.map(({ port }) => port))
-  return { ...apps[0]!, port: config.port, stop: async () => {} }
+  const stop = async (lingerMs?: number) => {
+    await Promise.all(apps.map(app => app.stop(lingerMs)))
+  }
+  return { ...apps[0]!, port: config.port, stop }
 }
 
 export async function request(url: string, init: RequestInit = {}): Promise<Answer> {

@@ -218,9 +218,9 @@ test('a collector that is away: calls go on, what it missed is bounded and count
   const opened = lastFirst(t)
   const collector = await startCollector(opened)
   collector.status = 503
-  const world = await startWorld(opened, '', {
-    OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${collector.port}`,
-  })
+  const env = { OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${collector.port}` }
+  // What is kept for the collector, and the count of what is not, are each process's own.
+  const world = await startWorld(opened, '', env, { replicas: 1 })
   const id = await world.connect()
   // Two spans each: more than are kept.
   for (let n = 0; n < 1_300; n += 20)

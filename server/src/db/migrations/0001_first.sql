@@ -333,7 +333,9 @@ create table connection (
   -- until then its owner's backend may confirm it; null: it is confirmed, or need not be
   confirm_by timestamptz,
   unique (integration_id, connection_id)
-);
+)
+-- room for last_fetched_at to be written on the same page: seven indexes need not hear of it
+with (fillfactor = 90);
 create index connection_unconfirmed on connection (confirm_by) where confirm_by is not null;
 create index connection_newest on connection (environment_id, id desc);
 create index connection_by_credential on connection (credential_id);
