@@ -55,6 +55,7 @@ import {
   pruneCredentials,
   readEpoch,
   sealedTokens,
+  tellTrust,
 } from './credential/store.ts'
 import { checkTiming, defaultTiming, shutdownGrace, type Timing } from './credential/timing.ts'
 import { watchIntents } from './credential/watch.ts'
@@ -248,6 +249,8 @@ export async function startApp(
         tracing?.annotate({ 'fairlead.outcome': outcome.kind })
       },
       onRenewed: credential => connections.credentialRenewed(credential.id),
+      // Lost with the database away; then each server finds out for itself.
+      tell: payload => void tellTrust(db, payload).catch(() => {}),
       holderOf: async id => {
         const integration = await findIntegrationById(stores, id)
         return integration && holderOf(catalogue, integration).holder
@@ -539,6 +542,7 @@ function followChanges(
         connections.credentialRenewed(id)
         credentials.changed(id)
       }
+      if (what === 'trust') credentials.heard(payload.slice('trust '.length))
       if (what === 'callers') callers.forget()
       if (what === 'environment') connections.forgetEnvironment(Number(id))
       // Sooner is better; `withKeys` finds a key that this missed.

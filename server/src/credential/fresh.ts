@@ -16,10 +16,18 @@ import type { Credential, Installed } from './store.ts'
 export interface Credentials {
   /** A credential whose access token works as far as anybody knows. Throws `invalid_credentials`, `refresh_unavailable`, `connection_paused`. */
   fresh(holder: Holder, credential: Credential): Promise<Credential>
-  /** After the provider called `credential`'s access token expired. Undefined when there is no newer one to be had. */
-  renewed(holder: Holder, credential: Credential): Promise<Credential | undefined>
+  /**
+   * After the provider called `credential`'s access token expired. Undefined when there is no newer one to be had. `blind`: the call that
+   * was refused cannot be sent again, so nothing shows at once whether the new token works; until one does, it is not renewed for a call
+   * once more.
+   */
+  renewed(holder: Holder, credential: Credential, how?: { blind: boolean }): Promise<Credential | undefined>
+  /** The provider took its access token. */
+  works(credential: Credential): void
   /** The provider called even the renewed token expired: renewing is not the cure, so `renewed` leaves this version alone. */
   distrust(credential: Credential): void
+  /** What another server told with `tell`. */
+  heard(payload: string): void
   /** Renewed whether it is needed or not. Throws like `fresh`. */
   forced(holder: Holder, credential: Credential): Promise<Credential>
   /**
@@ -51,6 +59,11 @@ type Deps = Omit<RefreshDeps, 'draining'> & {
   /** How an attempt ended; `cause` is one of ours or the provider's error code. */
   onOutcome: (outcome: RefreshOutcome, credential: Credential) => void
   trace?: Trace | undefined
+  /**
+   * To every server: which tokens are distrusted or have not been seen to work. Each would find out by a renewal of its own, and that makes a
+   * token which the others do not know: they would renew in turns for as long as the provider refuses.
+   */
+  tell?: (payload: string) => void
   /** Undefined when the integration or its provider is gone. */
   holderOf: (integrationId: number) => Promise<Holder | undefined>
 }
@@ -68,7 +81,9 @@ export function createCredentials(given: Deps): Credentials {
   const deps = { ...given, draining: () => draining }
   const { store, clock, timing } = deps
   const oneAtATime = singleFlight<Renewal>()
+  /** By credential, the version of its tokens. */
   const distrusted = createCache<number>({ max: 10_000, maxAgeMs: minutes(10) })
+  const unproven = createCache<number>({ max: 10_000, maxAgeMs: minutes(10) })
   const underWay = new Set<Promise<unknown>>()
   const waiting = wakeable()
 
@@ -119,6 +134,11 @@ export function createCredentials(given: Deps): Credentials {
     }
   }
 
+  const distrust = ({ id, tokenVersion }: Credential) => {
+    distrusted.set(id, tokenVersion)
+    deps.tell?.(`distrusted ${id} ${tokenVersion}`)
+  }
+
   /** The newer credential, or the reason there is none. */
   const renewedOrThrow = async (holder: Holder, seen: Credential, reason: Reason): Promise<Credential> => {
     const { credential, outcome } = await renew(holder, seen, reason)
@@ -157,16 +177,36 @@ export function createCredentials(given: Deps): Credentials {
       return credential
     },
 
-    async renewed(holder, credential) {
+    async renewed(holder, credential, { blind } = { blind: false }) {
       if (!credential.fingerprint || credential.health === 'needs_reauth') return undefined
-      if (distrusted.get(credential.id) === credential.tokenVersion) return undefined
+      const { id, tokenVersion } = credential
+      if (distrusted.get(id) === tokenVersion) return undefined
+      if (unproven.get(id) === tokenVersion) return void distrust(credential)
+      if (blind) {
+        // Named before it is here: the next call may meet it before anybody has heard that it came.
+        unproven.set(id, tokenVersion + 1)
+        deps.tell?.(`unproven ${id} ${tokenVersion + 1}`)
+      }
       const { credential: newer } = await renew(holder, credential, 'access_token_dead')
       if (newer && newer.tokenVersion > credential.tokenVersion) return newer
       if (newer) await store.exhaust(newer, canAsk(holder))
       return undefined
     },
 
-    distrust: credential => distrusted.set(credential.id, credential.tokenVersion),
+    works({ id }) {
+      if (unproven.get(id) === undefined) return
+      unproven.delete(id)
+      deps.tell?.(`proven ${id}`)
+    },
+
+    distrust,
+
+    heard(payload) {
+      const [what, id = '', version] = payload.split(' ')
+      if (what === 'distrusted') distrusted.set(id, Number(version))
+      if (what === 'unproven') unproven.set(id, Number(version))
+      if (what === 'proven') unproven.delete(id)
+    },
 
     async forced(holder, credential) {
       if (credential.paused) throw new Failure('connection_paused')

@@ -225,6 +225,9 @@ export async function readEpoch(db: Db): Promise<string> {
   return `${row!.timeline}.${row!.restored}`
 }
 
+export const tellTrust = (db: Db, payload: string): Promise<object[]> =>
+  db.query(sql`select pg_notify('fairlead_changed', ${`trust ${payload}`})`)
+
 export interface NewCredential {
   environmentId: number
   integrationId: number

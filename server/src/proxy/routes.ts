@@ -59,12 +59,11 @@ export function createProxy(
   given: Given,
 ): (req: IncomingMessage, res: ServerResponse, requestId: string) => Promise<void> {
   const deps = { ...given, lanes: createLanes(given.clock) }
-  const renewedBlind = new Map<string, number>()
   const repeated = createCache<true>({ max: 1_000, maxAgeMs: minutes(60) })
   return async (req, res, requestId) => {
     const call = arrived(req, deps.clock.now(), requestId)
     try {
-      await proxied(deps, renewedBlind, req, res, call)
+      await proxied(deps, req, res, call)
     } catch (error) {
       if (!isGone(req, res)) refuse(res, asFailure(error, deps.log, requestId), call)
     } finally {
@@ -96,17 +95,8 @@ function refuse(res: ServerResponse, failure: Failure, call: Recorded): void {
   sendFailure(res, failure, call.requestId)
 }
 
-/**
- * `renewedBlind`: credentials renewed for a call that could not be sent again, by the version that nobody has seen work yet. Awaits what is
- * a promise and nothing else: each `await` of a value already here would cost a turn of the microtask queue.
- */
-async function proxied(
-  deps: Deps,
-  renewedBlind: Map<string, number>,
-  req: IncomingMessage,
-  res: ServerResponse,
-  recorded: Recorded,
-): Promise<void> {
+/** Awaits what is a promise and nothing else: each `await` of a value already here would cost a turn of the microtask queue. */
+async function proxied(deps: Deps, req: IncomingMessage, res: ServerResponse, recorded: Recorded): Promise<void> {
   const names = namesOf(req.rawHeaders)
   const method = req.method ?? 'GET'
   if (method === 'TRACE' || wantsUpgrade(req)) throw new Failure('proxy_method_refused')
@@ -138,7 +128,7 @@ async function proxied(
     const reading = isRemade ? bodyWithMembers(live, req, recorded) : bodyOf(req, recorded)
     const body = reading instanceof Promise ? await reading : reading
     const down = downstream(res)
-    await answered(deps, renewedBlind, {
+    await answered(deps, {
       req,
       names,
       method,
@@ -174,7 +164,7 @@ interface Call {
 }
 
 /** One attempt after the other until one of them is the answer. Nearly every call needs one. */
-async function answered(deps: Deps, renewedBlind: Map<string, number>, first: Call): Promise<void> {
+async function answered(deps: Deps, first: Call): Promise<void> {
   const { body, rules, lane, recorded } = first
   const { res } = first.down
   let call = first
@@ -196,7 +186,7 @@ async function answered(deps: Deps, renewedBlind: Map<string, number>, first: Ca
       }
     } else if (outcome && meansExpired(live, outcome)) {
       if (isRenewed) deps.credentials.distrust(live.credential)
-      const credential = isRenewed ? undefined : await renewed(deps, renewedBlind, live, isKept)
+      const credential = isRenewed ? undefined : await renewed(deps, live, isKept)
       if (!credential) return sendHeld(outcome, res, recorded)
       isRenewed = true
       recorded.refreshed = true
@@ -213,7 +203,7 @@ async function answered(deps: Deps, renewedBlind: Map<string, number>, first: Ca
         target = next.target
         continue
       }
-      renewedBlind.delete(live.credential.id)
+      deps.credentials.works(live.credential)
       if (!outcome) return
     }
 
@@ -299,23 +289,18 @@ function rewriting(url: string, { headers: { host } }: IncomingMessage, { via }:
 
 /**
  * A newer credential for the next attempt. The refresh is worth its while even when this call cannot be sent again: the next one will
- * work. Then nobody waits for it, and until a call has shown that the new token works it is not renewed blindly once more.
+ * work. Then nobody waits for it.
  */
 async function renewed(
   { credentials, log }: Deps,
-  renewedBlind: Map<string, number>,
   { holder, credential }: Live,
   isKept: boolean,
 ): Promise<Credential | undefined> {
-  if (renewedBlind.get(credential.id) === credential.tokenVersion) credentials.distrust(credential)
-  const renewal = credentials.renewed(holder, credential).catch((error: unknown) => {
+  const renewal = credentials.renewed(holder, credential, { blind: !isKept }).catch((error: unknown) => {
     log.warn({ credential: credential.id, reason: String(error) }, 'could not renew an ended token')
     return undefined
   })
-  if (isKept) return renewal
-  // Named before it is here: the next call may meet it before this process has heard that it came.
-  renewedBlind.set(credential.id, credential.tokenVersion + 1)
-  return undefined
+  return isKept ? renewal : undefined
 }
 
 function isBackground({ headers }: IncomingMessage): boolean {

@@ -301,8 +301,11 @@ test('sign-ins are counted by address', async t => {
   })
   const from = (address: string) =>
     newPerson(server).call('POST', '/operator/oidc/begin', {}, { 'X-Forwarded-For': address })
-  const answers = await Promise.all(Array.from({ length: 64 }, () => from('203.0.113.9')))
-  assert.equal(answers.filter(({ status }) => status === 200).length, 60)
+  const { servers } = server
+  const answers = await Promise.all(Array.from({ length: 64 * servers }, () => from('203.0.113.9')))
+  const passed = answers.filter(({ status }) => status === 200).length
+  // Of a burst each server lets through what it has not been told of by the others.
+  assert.ok(passed >= 60 && passed <= 60 * servers, `${passed} passed`)
   assert.equal(answers.find(({ status }) => status === 429)?.json.error.code, 'too_many_request')
   assert.equal((await from('203.0.113.10')).status, 200, 'nobody else is kept out')
 })

@@ -130,12 +130,20 @@ for (const [what, framing] of [
 
 test('a token that is refused although it is new is passed on, and renewing stops', async () => {
   accepts = () => false
-  for (let i = 0; i < 5; i++) {
+  const passedOn = async () => {
     const got = await call('POST', 'x')
     assert.deepEqual([got.status, got.text, got.ours], [401, ended.body, undefined])
   }
-  assert.equal(world.issuer.refreshes, 1)
-  assert.equal(world.upstream.arrived.length, 6)
+  const { servers } = world.fairlead
+  await passedOn()
+  // Another server may be asked before it has heard of it, and then renews once more; but they do not go on in turns.
+  for (let i = 0; i < 3 * servers; i++) await passedOn()
+  const { refreshes } = world.issuer
+  assert.ok(refreshes <= servers, `${refreshes} refreshes`)
+  world.upstream.arrived.length = 0
+  for (let i = 0; i < 5; i++) await passedOn()
+  assert.equal(world.issuer.refreshes, refreshes)
+  assert.equal(world.upstream.arrived.length, 5)
 })
 
 test('renewing stops, too, when no call could be sent again', async () => {
