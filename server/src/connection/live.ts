@@ -51,6 +51,8 @@ export interface Connections {
 
 interface Kept {
   live: Live
+  /** Whatever is told of one of these may be news about it. */
+  names: { changed: readonly string[]; renewed: string }
   /** How much had been forgotten when it began to be read. */
   turn: number
   readAt: number
@@ -88,10 +90,11 @@ export function createConnections(deps: Deps): Connections {
     recently.set(what, ++turn)
   }
   const forgotten = (what: string): number => recently.get(what) ?? earlier.get(what) ?? 0
-  const isUnchanged = ({ live, turn: read }: Kept): boolean =>
-    read >= forgotten(live.credential.id) && read >= forgotten(environmentName(live.connection.environmentId))
-  const isCurrent = ({ live, turn: read, readAt }: Kept): boolean =>
-    read >= doubted && read >= forgotten(renewedName(live.credential.id)) && performance.now() - readAt < maxAgeMs
+  // Most often nothing at all was told since.
+  const isUnchanged = ({ names, turn: read }: Kept): boolean =>
+    read === turn || names.changed.every(name => read >= forgotten(name))
+  const isCurrent = ({ names, turn: read, readAt }: Kept): boolean =>
+    (read === turn || (read >= doubted && read >= forgotten(names.renewed))) && performance.now() - readAt < maxAgeMs
 
   /** Off the path and many at once: a page of each is written, and whoever reads next would wait for the disk with it. */
   let toMark: number[] = []
@@ -144,7 +147,8 @@ export function createConnections(deps: Deps): Connections {
     const account = provider.grants_per_user === undefined ? null : accountOf(provider, credential.config)
     const grants = account === null ? 0 : await countGrants(deps.db, integration.id, account)
     const live = { connection, integration, provider, holder, credential, grants }
-    cache.set(nameOf(environmentId, integrationKey, connectionId), { live, turn: before, readAt })
+    const names = { changed: [credential.id, environmentName(environmentId)], renewed: renewedName(credential.id) }
+    cache.set(nameOf(environmentId, integrationKey, connectionId), { live, names, turn: before, readAt })
     return live
   }
 

@@ -14,6 +14,8 @@ import type { Holder, RefreshDeps } from './refresh-deps.ts'
 import type { Credential, Installed } from './store.ts'
 
 export interface Credentials {
+  /** Whether it works as it is, as far as anybody knows: what `fresh` would find out too, a promise later. */
+  isFresh(credential: Credential): boolean
   /** A credential whose access token works as far as anybody knows. Throws `invalid_credentials`, `refresh_unavailable`, `connection_paused`. */
   fresh(holder: Holder, credential: Credential): Promise<Credential>
   /**
@@ -149,6 +151,10 @@ export function createCredentials(given: Deps): Credentials {
     throw unavailable(credential.cause, credential.nextTryAt - clock.now())
   }
 
+  const isDue = ({ freshUntil }: Credential): boolean => freshUntil !== undefined && clock.now() >= freshUntil
+  const isFresh = (credential: Credential): boolean =>
+    !credential.paused && credential.health !== 'needs_reauth' && !isDue(credential)
+
   const refuseUnusable = (credential: Credential) => {
     if (credential.paused) throw new Failure('connection_paused')
     const dead = credential.health === 'needs_reauth' && (credential.aliveUntil === undefined || !alive(credential))
@@ -166,10 +172,12 @@ export function createCredentials(given: Deps): Credentials {
   const settle = (id: string, integrationId: number) => renewUnasked(id, integrationId, () => true)
 
   return {
+    isFresh,
+
     async fresh(holder, credential) {
+      if (isFresh(credential)) return credential
       refuseUnusable(credential)
-      const due = credential.freshUntil !== undefined && clock.now() >= credential.freshUntil
-      if (!due || !credential.fingerprint) return credential
+      if (!isDue(credential) || !credential.fingerprint) return credential
       if (!alive(credential)) return renewedOrThrow(holder, credential, 'due')
       // Still alive: nobody waits for the renewal, and nobody fails when it fails.
       if (credential.health !== 'needs_reauth' && clock.now() >= credential.nextTryAt)

@@ -133,8 +133,11 @@ export function listen(
  * What Node's parser lets through although another server may read it otherwise. RFC 9112 §6.1: chunks in HTTP/1.0 are faulty framing, and
  * any list of codings but "chunked" alone is one that somebody on the way may not understand; §2.3: other versions frame in other ways.
  */
-function isAmbiguous({ httpVersion, headers }: IncomingMessage): boolean {
-  const coding = headers['transfer-encoding']
+function isAmbiguous({ httpVersion, rawHeaders }: IncomingMessage): boolean {
+  let coding: string | undefined
+  for (let i = 0; i < rawHeaders.length; i += 2)
+    if (rawHeaders[i]!.length === 17 && rawHeaders[i]!.toLowerCase() === 'transfer-encoding')
+      coding = coding === undefined ? rawHeaders[i + 1]! : `${coding}, ${rawHeaders[i + 1]}`
   if (httpVersion !== '1.1') return httpVersion !== '1.0' || coding !== undefined
   return coding !== undefined && coding.toLowerCase() !== 'chunked'
 }

@@ -8,19 +8,21 @@ import type { Live } from '../connection/live.ts'
 import { credentialValues } from '../credential/present.ts'
 import { Failure } from '../errors.ts'
 import { expand, type Values } from '../provider/template.ts'
+import { type Head, headerOf } from './headers.ts'
 import { up } from './record.ts'
 
 /** A body is read whole to be added to. */
 const longest = 1024 * 1024
 
 /** Whether this call has a JSON body that something is added to, or none and gets one. */
-export function takesMembers({ provider }: Live, { method, headers }: IncomingMessage): boolean {
+export function takesMembers({ provider }: Live, method: string, head: Head): boolean {
   if (!provider.proxy?.body) return false
-  const type = headers['content-type']
+  const type = headerOf(head, 'content-type')
   if (type !== undefined)
-    return /^application\/(?:[\w.-]+\+)?json\b/i.test(type) && headers['content-encoding'] === undefined
-  const isEmpty = headers['transfer-encoding'] === undefined && Number(headers['content-length'] ?? 0) === 0
-  return isEmpty && /^(?:POST|PUT|PATCH)$/.test(method!)
+    return /^application\/(?:[\w.-]+\+)?json\b/i.test(type) && headerOf(head, 'content-encoding') === undefined
+  const isEmpty =
+    headerOf(head, 'transfer-encoding') === undefined && Number(headerOf(head, 'content-length') ?? 0) === 0
+  return isEmpty && /^(?:POST|PUT|PATCH)$/.test(method)
 }
 
 /** The call's body with the members the caller left out. What is no JSON object is the provider's to judge. */

@@ -7,6 +7,7 @@ import type { Live } from '../connection/live.ts'
 import type { Credential } from '../credential/store.ts'
 import { Secret } from '../lib/secret.ts'
 import type { Held } from './forward.ts'
+import { type Head, headerOf } from './headers.ts'
 import type { Target } from './target.ts'
 
 /** All members at once, so that every record has one shape. `environmentId` 0: nobody is known to have called. */
@@ -57,15 +58,15 @@ export function identified(
 export function capture(
   { activity }: { activity: Activity },
   call: Call,
-  { headers }: IncomingMessage,
+  head: Head,
   key: string,
   { credential, integration }: Live,
 ): void {
   call.bodies = activity.keepBodies()
   if (!call.bodies) return
   call.bodies.secrets.push(key, ...secretsOf(credential), integration.clientSecret ?? undefined)
-  call.bodies.request.type = headers['content-type']
-  call.bodies.request.encoding = headers['content-encoding']
+  call.bodies.request.type = headerOf(head, 'content-type')
+  call.bodies.request.encoding = headerOf(head, 'content-encoding')
 }
 
 /** Everything of a credential that a kept body must not show. */

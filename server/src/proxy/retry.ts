@@ -2,11 +2,11 @@
  * Whether and when a call that failed is sent again. The caller asks for it with the wire contract's `Retries` and `Retry-On`; what is
  * sent twice must be harmless twice, so a POST that may have been processed is not repeated unless the caller said it may be.
  */
-import type { IncomingHttpHeaders } from 'node:http'
 import { Failure } from '../errors.ts'
 import { minutes, retryAfterMs, seconds, untilMs } from '../lib/time.ts'
 import type { Provider } from '../provider/schema.ts'
 import type { Held } from './forward.ts'
+import { type Head, headerOf } from './headers.ts'
 
 export interface RetryRules {
   /** Attempts after the first. */
@@ -23,18 +23,17 @@ const longestWait = minutes(1)
 const mostRetries = 10
 
 /** Throws `invalid_headers` when `Retries` or `Retry-On` cannot be read. */
-export function retryRules({ proxy }: Provider, method: string, headers: IncomingHttpHeaders): RetryRules {
-  const repeatable = !/^(?:POST|PATCH|CONNECT)$/.test(method) || headers['idempotency-key'] !== undefined
-  const asked = headers.retries
+export function retryRules({ proxy }: Provider, method: string, head: Head): RetryRules {
+  const repeatable = !/^(?:POST|PATCH|CONNECT)$/.test(method) || headerOf(head, 'idempotency-key') !== undefined
+  const asked = headerOf(head, 'retries')
   if (asked === undefined) return repeatable ? noRetries : noRetriesOnce
   const max = Number(asked)
-  if (!/^\d+$/.test(String(asked)) || max > mostRetries)
-    throw unreadable('retries', `a number from 0 to ${mostRetries}`)
+  if (!/^\d+$/.test(asked) || max > mostRetries) throw unreadable('retries', `a number from 0 to ${mostRetries}`)
 
-  const named = headers['retry-on']
-  if (named !== undefined && !/^\d{3}(?: *, *\d{3})*$/.test(String(named)))
+  const named = headerOf(head, 'retry-on')
+  if (named !== undefined && !/^\d{3}(?: *, *\d{3})*$/.test(named))
     throw unreadable('retry-on', 'status codes, separated by commas')
-  const also = new Set(named === undefined ? [] : String(named).split(',').map(Number))
+  const also = new Set(named === undefined ? [] : named.split(',').map(Number))
   const listed = proxy?.retry?.error_code
   const worth = (status: number) =>
     listed ? listed.some(code => covers(code, status)) : status === 429 || (status >= 500 && status !== 501)

@@ -22,7 +22,7 @@ import { brokeInReuse } from '../net/answers.ts'
 import type { Clock, Egress } from '../seams.ts'
 import { mayMeanExpired, meansExpired } from './expiry.ts'
 import { type Ask, type Downstream, downstream, forward, type Held, sendHeld } from './forward.ts'
-import { describing, namesOf, type Traits, upstreamHeaders, withAddresses } from './headers.ts'
+import { describing, type Head, headerOf, headOf, upstreamHeaders, withAddresses } from './headers.ts'
 import { createLanes, type Lane, type Lanes } from './lanes.ts'
 import type { Limits } from './limits.ts'
 import { bodyWithMembers, takesMembers } from './members.ts'
@@ -97,12 +97,15 @@ function refuse(res: ServerResponse, failure: Failure, call: Recorded): void {
 
 /** Awaits what is a promise and nothing else: each `await` of a value already here would cost a turn of the microtask queue. */
 async function proxied(deps: Deps, req: IncomingMessage, res: ServerResponse, recorded: Recorded): Promise<void> {
-  const names = namesOf(req.rawHeaders)
+  const head = headOf(req.rawHeaders)
   const method = req.method ?? 'GET'
-  if (method === 'TRACE' || wantsUpgrade(req)) throw new Failure('proxy_method_refused')
-  const named = req.url!.startsWith('/proxy/') ? namedByHeaders(req, deps.callers) : namedByPath(req)
+  if (method === 'TRACE' || wantsUpgrade(head)) throw new Failure('proxy_method_refused')
+  const asked = { method, header: (name: string) => headerOf(head, name) }
+  const named = req.url!.startsWith('/proxy/')
+    ? namedByHeaders(req.url!, head, asked, deps.callers)
+    : namedByPath(req.url!, head)
 
-  const asking = named.isOperator ? deps.callers.operators.caller(askedOf(req)) : deps.callers.byKey(named.key, req)
+  const asking = named.isOperator ? deps.callers.operators.caller(asked) : deps.callers.byKey(named.key, req)
   const caller = asking instanceof Promise ? await asking : asking
   identified(recorded, caller, named)
   if (caller.kind === 'key') {
@@ -115,22 +118,24 @@ async function proxied(deps: Deps, req: IncomingMessage, res: ServerResponse, re
   const finding = deps.connections.live(caller.environment.id, integrationKey, connectionId, 'unknown_connection')
   const found = finding instanceof Promise ? await finding : finding
   requireConfirmed(found)
-  const credential = await deps.credentials.fresh(found.holder, found.credential)
+  const { credentials } = deps
+  const credential = credentials.isFresh(found.credential)
+    ? found.credential
+    : await credentials.fresh(found.holder, found.credential)
   recorded.refreshed = credential !== found.credential
   const live = credential === found.credential ? found : { ...found, credential }
   const target = targetOf(live, named)
-  if (live.integration.captureBodies) capture(deps, recorded, req, named.key, live)
-  const rules = retryRules(live.provider, method, req.headers)
-  deps.limits.check(live, target.path, isBackground(req))
+  if (live.integration.captureBodies) capture(deps, recorded, head, named.key, live)
+  const rules = retryRules(live.provider, method, head)
+  deps.limits.check(live, target.path, isBackground(head))
   const lane = deps.lanes.enter(target.origin)
   try {
-    const isRemade = takesMembers(live, req)
-    const reading = isRemade ? bodyWithMembers(live, req, recorded) : bodyOf(req, recorded)
+    const isRemade = takesMembers(live, method, head)
+    const reading = isRemade ? bodyWithMembers(live, req, recorded) : bodyOf(req, head, recorded)
     const body = reading instanceof Promise ? await reading : reading
     const down = downstream(res)
     await answered(deps, {
-      req,
-      names,
+      head,
       method,
       named,
       live,
@@ -148,8 +153,7 @@ async function proxied(deps: Deps, req: IncomingMessage, res: ServerResponse, re
 }
 
 interface Call {
-  req: IncomingMessage
-  names: Traits[]
+  head: Head
   method: string
   named: Named
   live: Live
@@ -223,16 +227,16 @@ async function answered(deps: Deps, first: Call): Promise<void> {
 /** Undefined: the answer went through. A short answer that may not be the last word is handed back, and so is the failure to get one. */
 function attempt(
   { egress, limits, clock, url }: Deps,
-  { req, names, method, named, target: first, body, isRemade, rules, lane, down, recorded }: Call,
+  { head, method, named, target: first, body, isRemade, rules, lane, down, recorded }: Call,
   live: Live,
   target: Target,
   mayRetry: boolean,
 ): Promise<Held | Failure | undefined> {
   const wanted = wantedOf(named, live)
-  const call = () => ({ method, ...target, form: formOf(req, body) })
-  const sent = upstreamHeaders(live, req.rawHeaders, names, req.headers.connection, named.key, call)
+  const call = () => ({ method, ...target, form: formOf(head, body) })
+  const sent = upstreamHeaders(live, head, named.key, call)
   const headers = isRemade ? describing(sent, body as Buffer | null) : sent
-  const rewrite = wanted.follow ? undefined : rewriting(url, req, named, first)
+  const rewrite = wanted.follow ? undefined : rewriting(url, head, named, first)
   const token = live.credential.accessToken
   const ask = { method, target, headers, body, token, rewrite, decompress: wanted.decompress }
   sending(recorded, target, clock.now())
@@ -245,8 +249,8 @@ function attempt(
 }
 
 /** What a signature covers of the body: a form that was read whole (RFC 5849 §3.4.1.3.1). */
-const formOf = ({ headers }: IncomingMessage, body: Ask['body']): string | undefined =>
-  Buffer.isBuffer(body) && headers['content-type']?.startsWith('application/x-www-form-urlencoded')
+const formOf = (head: Head, body: Ask['body']): string | undefined =>
+  Buffer.isBuffer(body) && headerOf(head, 'content-type')?.startsWith('application/x-www-form-urlencoded')
     ? body.toString('utf8')
     : undefined
 
@@ -279,9 +283,10 @@ function hop(live: Live, call: Call, from: Target, { status, headers }: Held): C
  * lead back here. By headers only a redirect does, for clients that follow it. Behind TLS only FAIRLEAD_URL is known to be reached by TLS;
  * without it, the caller's own way is.
  */
-function rewriting(url: string, { headers: { host } }: IncomingMessage, { via }: Named, base: Target): Ask['rewrite'] {
+function rewriting(url: string, head: Head, { via }: Named, base: Target): Ask['rewrite'] {
   return (headers, status) => {
     if (via === undefined && !isRedirect(status)) return headers
+    const host = headerOf(head, 'host')
     const origin = host && url.startsWith('http:') ? `http://${host}` : new URL(url).origin
     return withAddresses(headers, address => mounted(base, { origin, path: via ?? '/proxy' }, address))
   }
@@ -303,8 +308,8 @@ async function renewed(
   return isKept ? renewal : undefined
 }
 
-function isBackground({ headers }: IncomingMessage): boolean {
-  const priority = headers['fairlead-priority']
+function isBackground(head: Head): boolean {
+  const priority = headerOf(head, 'fairlead-priority')
   if (priority !== undefined && priority !== 'background' && priority !== 'interactive')
     throw new Failure('invalid_headers', {
       issues: [{ code: 'custom', message: 'Must be "interactive" or "background".', path: ['fairlead-priority'] }],
@@ -313,8 +318,10 @@ function isBackground({ headers }: IncomingMessage): boolean {
 }
 
 /** Only clear-text HTTP/2 may be ignored (RFC 9110 §7.8): Java's client offers it with every first request and expects no answer. */
-const wantsUpgrade = ({ headers }: IncomingMessage): boolean =>
-  headers.upgrade !== undefined && headers.upgrade.toLowerCase() !== 'h2c'
+const wantsUpgrade = (head: Head): boolean => {
+  const upgrade = headerOf(head, 'upgrade')
+  return upgrade !== undefined && upgrade.toLowerCase() !== 'h2c'
+}
 
 interface Named {
   /** Stays here, whatever header holds it. */
@@ -333,20 +340,15 @@ interface Named {
   follow?: boolean | undefined
 }
 
-/** What an operator's session is asked for (account/operator/session.ts). */
-const askedOf = ({ method = '', headers }: IncomingMessage): Asked => ({
-  method,
-  header: name => headers[name]?.toString(),
-})
-
 /** An operator in the dashboard sends no key: the cookie, and the header that no other site's page can send along. */
-function namedByHeaders(req: IncomingMessage, { operators }: Callers): Named {
-  const session = req.headers.authorization === undefined ? operators.tokenOf(askedOf(req)) : undefined
-  const key = session ?? bearerToken(req.headers.authorization)
-  const integrationKey = req.headers['provider-config-key']
-  const connectionId = req.headers['connection-id']
+function namedByHeaders(url: string, head: Head, asked: Asked, { operators }: Callers): Named {
+  const authorization = headerOf(head, 'authorization')
+  const session = authorization === undefined ? operators.tokenOf(asked) : undefined
+  const key = session ?? bearerToken(authorization)
+  const integrationKey = headerOf(head, 'provider-config-key')
+  const connectionId = headerOf(head, 'connection-id')
   const missing = [...(integrationKey ? [] : ['provider-config-key']), ...(connectionId ? [] : ['connection-id'])]
-  if (typeof integrationKey !== 'string' || typeof connectionId !== 'string' || missing.length > 0)
+  if (!integrationKey || !connectionId)
     throw new Failure('invalid_headers', {
       message: `Name the connection with the headers Provider-Config-Key and Connection-Id.`,
       issues: missing.map(name => ({ code: 'invalid_type', message: 'Required', path: [name] })),
@@ -356,16 +358,16 @@ function namedByHeaders(req: IncomingMessage, { operators }: Callers): Named {
     isOperator: session !== undefined,
     integrationKey,
     connectionId,
-    rest: req.url!.slice('/proxy/'.length),
+    rest: url.slice('/proxy/'.length),
     // Clients of the wire contract send every header they know, most of them empty.
-    override: String(req.headers['base-url-override'] ?? '') || undefined,
-    decompress: flag(req, 'decompress'),
-    follow: flag(req, 'forward-headers-on-redirect'),
+    override: headerOf(head, 'base-url-override') || undefined,
+    decompress: flag(head, 'decompress'),
+    follow: flag(head, 'forward-headers-on-redirect'),
   }
 }
 
-function flag(req: IncomingMessage, name: string): boolean | undefined {
-  const value = req.headers[name]
+function flag(head: Head, name: string): boolean | undefined {
+  const value = headerOf(head, name)
   if (value === undefined || value === '') return undefined
   if (value !== 'true' && value !== 'false')
     throw new Failure('invalid_headers', {
@@ -378,15 +380,15 @@ function flag(req: IncomingMessage, name: string): boolean | undefined {
  * A base URL with a slash at its end, as jsforce needs for bulk queries, becomes two when an SDK joins it with a path: they are one, as they are
  * behind any server that merges them.
  */
-function namedByPath(req: IncomingMessage): Named {
+function namedByPath(url: string, head: Head): Named {
   const [, via, integrationKey, connectionId, rest] =
-    /^(\/via\/([^/?]+)\/([^/?]+))(?:\/\/?|(?=\?)|$)(.*)$/s.exec(req.url!) ?? []
+    /^(\/via\/([^/?]+)\/([^/?]+))(?:\/\/?|(?=\?)|$)(.*)$/s.exec(url) ?? []
   if (!integrationKey || !connectionId)
     throw new Failure('invalid_uri_params', {
       message: 'The path reads /via/<provider_config_key>/<connection_id>/<path>.',
     })
   return {
-    key: vendorKey(req),
+    key: vendorKey(head),
     integrationKey: decoded(integrationKey),
     connectionId: decoded(connectionId),
     rest: rest ?? '',
@@ -406,10 +408,10 @@ function decoded(segment: string): string {
  * Our key wherever a vendor's SDK puts its secret: behind Bearer or the vendor's own word for it (Octokit: `token`), alone, in Basic (as
  * user or as password), in x-api-key.
  */
-function vendorKey(req: IncomingMessage): string {
-  const apiKey = req.headers['x-api-key']
-  const header = req.headers.authorization
-  if (!header && typeof apiKey === 'string' && apiKey) return apiKey
+function vendorKey(head: Head): string {
+  const apiKey = headerOf(head, 'x-api-key')
+  const header = headerOf(head, 'authorization')
+  if (!header && apiKey) return apiKey
   const basic = /^basic +([A-Za-z0-9+/=]+)$/i.exec(header ?? '')?.[1]
   if (!basic) return /^(?:[a-z][\w-]* +(?:token=)?)?([^\s,"]+)$/i.exec(header ?? '')?.[1] ?? bearerToken(header)
   const [user, ...password] = Buffer.from(basic, 'base64').toString('utf8').split(':')
@@ -419,9 +421,9 @@ function vendorKey(req: IncomingMessage): string {
 }
 
 /** Small bodies of known length are read first, so that they can be sent again; every other streams through. */
-function bodyOf(req: IncomingMessage, recorded: Recorded): Ask['body'] | Promise<Buffer> {
-  const length = Number(req.headers['content-length'] ?? 0)
-  if (req.headers['transfer-encoding'] !== undefined || length > maxReplay) return apart(req, recorded)
+function bodyOf(req: IncomingMessage, head: Head, recorded: Recorded): Ask['body'] | Promise<Buffer> {
+  const length = Number(headerOf(head, 'content-length') ?? 0)
+  if (headerOf(head, 'transfer-encoding') !== undefined || length > maxReplay) return apart(req, recorded)
   return length === 0 ? null : wholeOf(req, recorded)
 }
 

@@ -4,6 +4,7 @@ import { createServer, type Socket } from 'node:net'
 import { before, beforeEach, describe, test, after as whenDone } from 'node:test'
 import { Failure } from '../../src/errors.ts'
 import type { Provider } from '../../src/provider/schema.ts'
+import { headOf } from '../../src/proxy/headers.ts'
 import { retryRules, waitBefore } from '../../src/proxy/retry.ts'
 import { lastFirst } from '../support/last-first.ts'
 import { listening, naming, send, startUpstream, startWorld, type Upstream, type World } from './world.ts'
@@ -192,7 +193,7 @@ describe('when to come back, as the provider says it', () => {
   })
 
   test('a provider’s own list takes the place of ours', () => {
-    const rules = retryRules(provider({ error_code: ['420', '5xx', '700-799'] }), 'GET', { retries: '1' })
+    const rules = retryRules(provider({ error_code: ['420', '5xx', '700-799'] }), 'GET', headOf(['Retries', '1']))
     assert.deepEqual(
       [420, 429, 500, 599, 750].map(status => rules.status(status)),
       [true, false, true, true, true],
