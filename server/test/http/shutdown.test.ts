@@ -48,7 +48,7 @@ async function startServer(dataDir: string, env: Record<string, string>): Promis
 }
 
 async function until(what: () => boolean | Promise<boolean>, why: () => string): Promise<void> {
-  for (const end = Date.now() + 20_000; !(await what()); ) {
+  for (const end = Date.now() + 60_000; !(await what()); ) {
     assert.ok(Date.now() < end, why())
     await new Promise(resolve => setTimeout(resolve, 10))
   }
