@@ -3,7 +3,6 @@
  * stopping runs them from last to first, PostgreSQL at the very end.
  */
 import { randomUUID } from 'node:crypto'
-import { mkdir } from 'node:fs/promises'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
@@ -60,7 +59,7 @@ import {
 import { checkTiming, defaultTiming, shutdownGrace, type Timing } from './credential/timing.ts'
 import { watchIntents } from './credential/watch.ts'
 import { dashboardRoutes } from './dashboard/routes.ts'
-import { type Embedded, startEmbedded } from './db/embedded.ts'
+import { type Begun, beginDatabase } from './db/begin.ts'
 import { migrate, migrationsFolder } from './db/migrate.ts'
 import { type Address, type DirectPool, type OpenDb, openDb, openDirectPool } from './db/open.ts'
 import { createOutage, outageMs, within } from './db/outage.ts'
@@ -128,12 +127,12 @@ export interface App {
 
 const version = '0.1.0'
 
-/** `embedded`: the database of the data folder, where it is being started already. It is stopped with the rest, also when the start fails. */
+/** `begun`: the data folder and its database, where they are begun already. It is stopped with the rest, also when the start fails. */
 export async function startApp(
   config: Config,
   log: Log,
   timing: Timing = defaultTiming,
-  embedded?: Promise<Embedded>,
+  begun: Begun = beginDatabase(config, log),
 ): Promise<App> {
   checkTiming(timing)
   const closers: (() => Promise<unknown>)[] = []
@@ -143,7 +142,7 @@ export async function startApp(
     for (const close of closers.splice(0).reverse())
       await close().catch(error => log.error({ error: String(error) }, 'could not close'))
   }
-  closers.push(async () => embedded?.then(({ stop }) => stop()).catch(() => {}))
+  closers.push(async () => begun.database.then(({ stop }) => stop()).catch(() => {}))
   try {
     const catalogue = loadCatalogue({ overlayPath: config.providersPath, egressAllow: config.egressAllow })
     const beyond = catalogue.list().filter(provider => provider.unsupported)
@@ -152,7 +151,7 @@ export async function startApp(
         { providers: Object.fromEntries(beyond.map(provider => [provider.name, provider.unsupported])) },
         'provider definitions ask for what this version cannot do; connections of these are not made here',
       )
-    const { database, jobPool } = await openDatabase(config, log, closers, embedded)
+    const { database, jobPool } = await openDatabase(config, log, closers, begun)
     const tracing = config.tracing && (await startTracing(config.tracing, log, n => observed.untold(n), closers))
     const db = tracing?.db(database.db) ?? database.db
     const keyStore = createKeyStore(db)
@@ -483,19 +482,10 @@ async function openDatabase(
   config: Config,
   log: Log,
   closers: (() => Promise<unknown>)[],
-  starting: Promise<Embedded> | undefined,
+  begun: Begun,
 ): Promise<{ database: OpenDb; jobPool: DirectPool }> {
-  await mkdir(config.dataDir, { recursive: true, mode: 0o700 })
-  const url = config.databaseUrl?.reveal()
   const directUrl = config.databaseDirectUrl?.reveal()
-  let address: Address
-  if (url) address = { url }
-  else if (starting) address = { connection: (await starting).connection }
-  else {
-    const embedded = await startEmbedded({ dataDir: config.dataDir, log })
-    closers.push(() => embedded.stop())
-    address = { connection: embedded.connection }
-  }
+  const { address } = await begun.database
   const database = await openDb({ ...address, directUrl })
   closers.push(() => database.close())
   const direct = directUrl ? { url: directUrl } : address

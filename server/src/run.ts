@@ -1,7 +1,7 @@
-import { appendFile, mkdir, rm, writeFile } from 'node:fs/promises'
+import { appendFile, rm, writeFile } from 'node:fs/promises'
 import { pino } from 'pino'
 import { ConfigError, readConfig } from './config.ts'
-import { startEmbedded } from './db/embedded.ts'
+import { beginDatabase } from './db/begin.ts'
 
 /** Load balancers ask every few seconds whether a server is ready. */
 const lingerMs = 5_000
@@ -12,13 +12,12 @@ export async function run(): Promise<void> {
     const config = readConfig(process.env)
     const log = pino({ level: config.logLevel, base: null, timestamp: pino.stdTimeFunctions.isoTime })
     for (const name of config.unknownVariables) log.warn({ name }, 'unknown variable; is it misspelt?')
-    await mkdir(config.dataDir, { recursive: true, mode: 0o700 })
-    const embedded = config.databaseUrl ? undefined : startEmbedded({ dataDir: config.dataDir, log })
-    // Whoever needs it hears of its failure.
-    embedded?.catch(() => {})
-    // A first start's initdb takes 0.85 s, and reading our own modules about as long: both at the same time.
+    const begun = beginDatabase(config, log)
+    // A first start's initdb takes 0.85 s, and reading our own modules about as long: both at the same time, and initdb first, because reading
+    // leaves this process no time to start it.
+    await begun.underWay
     const { generatedKeysFile, setupLinkFile, startApp } = await import('./app.ts')
-    const app = await startApp(config, log, undefined, embedded)
+    const app = await startApp(config, log, undefined, begun)
     for (const { environment, key } of app.generatedKeys) {
       const line = `FAIRLEAD API key for "${environment}": ${key.reveal()}`
       if (process.stdout.isTTY) process.stdout.write(`${line}   (shown once; keep it)\n`)

@@ -44,6 +44,8 @@ export interface EmbeddedOptions {
   log: Log
   /** Laid over the settings below; the tests turn fsync off. */
   settings?: Record<string, string>
+  /** Called once initdb or PostgreSQL runs in a process of its own. */
+  onUnderWay?: () => void
   /** Use the programs in this folder and no others. */
   binaries?: string
   /** Where `unshare` and `setpriv` are looked for. */
@@ -141,6 +143,7 @@ interface Plan {
   socketDir: string
   /** Programs that set up the process and then become PostgreSQL. */
   become: string[]
+  onUnderWay: () => void
   setpriv: string | undefined
   /** Set when root starts PostgreSQL as another user. */
   uid: number | undefined
@@ -167,6 +170,7 @@ async function makePlan(options: EmbeddedOptions): Promise<Plan> {
     logFile: join(dataDir, 'postgres.log'),
     socketDir,
     ...account,
+    onUnderWay: options.onUnderWay ?? (() => {}),
     setpriv: findTool('setpriv', tools),
     bin,
     major,
@@ -289,7 +293,7 @@ async function initialise(plan: Plan): Promise<void> {
   if (plan.uid !== undefined) await chown(unfinished, plan.uid, plan.gid ?? plan.uid)
   // C.UTF-8 sorts by code point on every machine, so an index never changes meaning with a libc or ICU update.
   const locale = plan.major >= 17 ? ['--locale-provider=builtin', '--builtin-locale=C.UTF-8'] : []
-  const made = await run(
+  const making = run(
     [
       ...plan.become,
       ...diesWithUs(plan, 'KILL'),
@@ -301,6 +305,8 @@ async function initialise(plan: Plan): Promise<void> {
     ],
     plan,
   )
+  plan.onUnderWay()
+  const made = await making
   if (made.code !== 0) {
     await rm(unfinished, { recursive: true, force: true })
     const who =
@@ -409,6 +415,7 @@ async function startOnce(plan: Plan, stopping: AbortSignal): Promise<Attempt> {
     ...identity(plan),
   })
   closeSync(log)
+  plan.onUnderWay()
   let failed: Error | undefined
   postgres.once('error', error => {
     failed = error

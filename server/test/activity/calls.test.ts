@@ -200,8 +200,11 @@ test('a provider that breaks before it answers', async () => {
 
 test('a limit the provider named', async () => {
   world.upstream.answer = (_req, res) => void res.writeHead(429, { 'Retry-After': '30' }).end('slow down')
-  await call()
-  await leaves({ status: 429, bytes_down: 9 })
+  // Each server learns it for itself.
+  for (let n = 0; n < world.fairlead.servers; n++) {
+    assert.equal((await call()).ours, undefined)
+    await leaves({ status: 429, bytes_down: 9 })
+  }
   assert.equal((await call()).ours, 'rate_limited')
   const refused = async () =>
     (await world.fairlead.call('GET', `/activity?connection_id=${id}&outcome=refused`)).json.activity
