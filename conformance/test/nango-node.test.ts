@@ -313,13 +313,44 @@ describe('@nangohq/node', () => {
     assert.deepEqual(await nango.getMetadata(key, id), { plan: 'gold', seats: 4 })
   })
 
+  it('waits for a connection as it does, and finds it', async () => {
+    // Its own timer: ten seconds before it looks for the first time.
+    const found = await nango.waitForConnection(key, 'ada')
+    assert.equal(found.connection_id, id)
+  })
+
+  it('asks for two things of an integration and gets the last, as its own client writes it', async () => {
+    const { data } = await nango.getIntegration({ uniqueKey: key }, { include: ['credentials', 'webhook'] })
+    assert.deepEqual([Object.hasOwn(data, 'webhook_url'), Object.hasOwn(data, 'credentials')], [true, false])
+  })
+
   it('is told in the envelope what is not here', async () => {
-    const absent = refusedWith(501, 'not_implemented')
-    await assert.rejects(nango.listRecords({ providerConfigKey: key, connectionId: id, model: 'Account' }), absent)
-    await assert.rejects(nango.triggerAction(key, id, 'greet'), absent)
-    await assert.rejects(nango.syncStatus(key, '*', id), absent)
-    await assert.rejects(nango.getScriptsConfig(), absent)
-    await assert.rejects(nango.getEnvironmentVariables(), absent)
+    const of = { providerConfigKey: key, connectionId: id }
+    const named = { provider_config_key: key, connection_id: id, name: 'contacts', variant: 'eu' }
+    const calls: (() => Promise<unknown>)[] = [
+      () => nango.listRecords({ ...of, model: 'Account' }),
+      () => nango.pruneRecords({ ...of, model: 'Account', until_cursor: 'x' } as never),
+      () => nango.triggerSync(key, ['contacts'], id),
+      () => nango.startSync(key, ['contacts'], id),
+      () => nango.pauseSync(key, ['contacts'], id),
+      () => nango.syncStatus(key, '*', id),
+      () => nango.updateSyncConnectionFrequency(key, 'contacts', id, 'every hour'),
+      () => nango.createSyncVariant(named),
+      () => nango.deleteSyncVariant(named),
+      () => nango.triggerAction(key, id, 'greet'),
+      () => nango.triggerActionAsync(key, id, 'greet'),
+      () => nango.getAsyncActionResult({ id: crypto.randomUUID() } as never),
+      () => nango.getScriptsConfig(),
+      () => nango.getScriptsConfig('openai'),
+      () => nango.getEnvironmentVariables(),
+      () => nango.getProviderTemplates({ provider: key }),
+      () => nango.createQuickstartIntegration({ provider: key } as never),
+      () => nango.listFunctions({ uniqueKey: key }),
+      () => nango.getFunction({ uniqueKey: key, name: 'greet' } as never),
+      () => nango.getFunctionCode({ uniqueKey: key, name: 'greet' } as never),
+      () => nango.deleteFunction({ uniqueKey: key, name: 'greet' } as never, { type: 'action' } as never),
+    ]
+    for (const made of calls) await assert.rejects(made, refusedWith(501, 'not_implemented'), String(made))
   })
 
   it('is refused a wrong key, a missing connection and an integration nobody made', async () => {

@@ -34,7 +34,7 @@ const stories: Record<string, Story> = {
   egress_refused: 'host',
   unknown_connect_session_token: 'session',
   invalid_connect_session_token_format: 'session',
-  missing_connect_session_token: 'session',
+  missing_public_key: 'session',
   no_session: 'noSession',
   sign_in_expired: 'expired',
   state_unknown: 'expired',

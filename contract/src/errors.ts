@@ -14,7 +14,7 @@ export const errors = {
     401,
     'An API key is a UUID, or the text this server was started with. What was sent is neither.',
   ],
-  missing_connect_session_token: [401, 'Send the connect session token as connect_session_token.'],
+  missing_public_key: [401, 'Send the connect session token as connect_session_token.'],
   invalid_connect_session_token_format: [
     401,
     'A connect session token reads "nango_connect_session_" and 64 hex digits.',

@@ -1,5 +1,5 @@
 import { createRoute, z } from '@hono/zod-openapi'
-import { connectSessionToken, failing, json } from './fields.ts'
+import { connectSessionToken, failing, json, providerName } from './fields.ts'
 
 /** A provider definition as stored, with its name and logo. Connect UI builds its form from this object alone. */
 export const providerView = z
@@ -18,11 +18,24 @@ export const listProviders = createRoute({
   responses: { 200: json(z.object({ data: z.array(providerView) }), 'The providers, by name.'), ...failing },
 })
 
+/** Without a key, as the wire contract has it: which accounts a product can connect is no secret, and end users see it anyway. */
+export const getCatalogue = createRoute({
+  method: 'get',
+  path: '/providers.json',
+  summary: 'The whole catalogue, by name',
+  security: [],
+  request: { query: z.strictObject({}) },
+  responses: {
+    200: json(z.record(z.string(), providerView), 'Every provider, as `GET /providers` has them.'),
+    ...failing,
+  },
+})
+
 export const getProvider = createRoute({
   method: 'get',
   path: '/providers/{provider}',
   summary: 'Reads one provider',
   security: eitherCaller,
-  request: { params: z.object({ provider: z.string() }), query: z.strictObject({}) },
+  request: { params: z.object({ provider: providerName }), query: z.strictObject({}) },
   responses: { 200: json(z.object({ data: providerView }), 'The provider.'), ...failing },
 })

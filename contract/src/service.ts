@@ -74,7 +74,7 @@ const proxied = <Method extends 'get' | 'post' | 'put' | 'patch' | 'delete'>(met
       headers: z.object({
         'Provider-Config-Key': integrationKey,
         'Connection-Id': connectionId,
-        Retries: z.string().optional().openapi({ description: '0 to 10.' }),
+        Retries: z.string().optional().openapi({ description: 'More than 10 are 10.' }),
         'Retry-On': z.string().optional().openapi({ description: 'Statuses, separated by commas.' }),
         'Base-Url-Override': z.string().optional(),
         Decompress: z.enum(['true', 'false']).optional(),

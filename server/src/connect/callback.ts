@@ -31,6 +31,7 @@ import type { Log } from '../lib/log.ts'
 import type { Catalogue } from '../provider/catalogue.ts'
 import { type ConnectionConfig, endpoint, tokenUrlOf } from '../provider/endpoint.ts'
 import type { Explain } from '../provider/explain.ts'
+import { fieldFault } from '../provider/form.ts'
 import type { Provider } from '../provider/schema.ts'
 import type { Egress } from '../seams.ts'
 import { accepted, askOnce } from './answer.ts'
@@ -88,22 +89,23 @@ export async function takeBack(deps: CallbackDeps, search: URLSearchParams): Pro
 /** The success is told in here, with the transaction that makes it one; a failure by whoever catches it. */
 export async function finishOAuth(
   deps: CallbackDeps,
-  handshake: TakenHandshake,
+  taken: TakenHandshake,
   search: URLSearchParams,
   cookieHeader: string | undefined,
 ): Promise<Connected> {
   const state = stateOf(search) ?? ''
-  if (!isSameBrowser(cookieHeader, state, deps.url.startsWith('https:'), handshake.browserHash))
+  if (!isSameBrowser(cookieHeader, state, deps.url.startsWith('https:'), taken.browserHash))
     throw new Failure('browser_mismatch')
 
   const [session, integration] = await Promise.all([
-    loadSession(deps, handshake.sessionId),
-    findIntegrationById(deps, handshake.integrationId),
+    loadSession(deps, taken.sessionId),
+    findIntegrationById(deps, taken.integrationId),
   ])
   // Ended by its owner this very moment: it would have taken the handshake along.
   if (!session) throw new Failure('state_unknown')
   if (!integration) throw new Failure('unknown_provider_config')
   const { provider, holder: known } = holderOf(deps.catalogue, integration)
+  const handshake = { ...taken, config: { ...factsOnTheWay(provider, search), ...taken.config } }
   const { client, refreshToken: brought } = handshake
   const holder = client ? { ...known, client } : known
 
@@ -143,6 +145,22 @@ export const attemptOf = ({ sessionId, attempt, integrationKey, connectionId }: 
   integrationKey,
   connectionId,
 })
+
+/**
+ * `redirect_uri_metadata` of provider data: facts that some providers put beside the code. They came through the browser, so they are held
+ * to their form like anything typed, never say whose account it is, and lead to no host that the definition does not allow.
+ */
+function factsOnTheWay(provider: Provider, search: URLSearchParams): Record<string, string> {
+  const facts: Record<string, string> = {}
+  for (const name of provider.redirect_uri_metadata ?? []) {
+    const [value, ...more] = search.getAll(name)
+    if (!value) continue
+    if (more.length > 0 || unstorable.test(value) || fieldFault(provider.connection_config?.[name], value))
+      throw new Failure('callback_malformed')
+    facts[name] = value
+  }
+  return facts
+}
 
 /** RFC 6749 §4.1.2: a code or an error, each at most once. Anything else is somebody's forgery or a broken proxy. */
 async function codeOf(

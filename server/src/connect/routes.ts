@@ -308,8 +308,7 @@ export function connectRoutes(deps: Deps) {
 
 function sessionTokenIn(search: URLSearchParams): string {
   const token = search.get('connect_session_token')
-  if (!token)
-    throw new Failure(search.has('public_key') ? 'deprecated_authentication' : 'missing_connect_session_token')
+  if (!token) throw new Failure(search.has('public_key') ? 'deprecated_authentication' : 'missing_public_key')
   return token
 }
 

@@ -37,6 +37,8 @@ export interface Connections {
     integrationKey: string,
     connectionId: string,
     missing: 'not_found' | 'unknown_connection',
+    /** The wire contract's status of an integration that does not exist: 400 where connections are read, 404 where they are used. */
+    unknownIntegration?: 400 | 404,
   ): Live | Promise<Live>
   /** Its credentials were handed out: when, for the wire's `last_fetched_at`. */
   fetched(live: Live): Date
@@ -157,18 +159,19 @@ export function createConnections(deps: Deps): Connections {
     integrationKey: string,
     connectionId: string,
     missing: 'not_found' | 'unknown_connection',
+    status: 400 | 404,
   ): Promise<Live> {
     // Two hundred callers of a connection that was just forgotten read it once. Those who come after a change read again.
     const name = `${turn}\n${nameOf(environmentId, integrationKey, connectionId)}`
     const live = await oneAtATime(name, () => read(environmentId, integrationKey, connectionId))
-    if (live === 'no integration') throw new Failure('unknown_provider_config')
+    if (live === 'no integration') throw new Failure('unknown_provider_config', { status })
     if (live === 'no connection')
       throw new Failure(missing, { message: 'No connection with this id exists on this integration.' })
     return live
   }
 
   return {
-    live(environmentId, integrationKey, connectionId, missing) {
+    live(environmentId, integrationKey, connectionId, missing, unknownIntegration = 400) {
       const found = cache.get(nameOf(environmentId, integrationKey, connectionId))
       const kept = found && isUnchanged(found) ? found : undefined
       if (kept && isCurrent(kept)) {
@@ -176,7 +179,9 @@ export function createConnections(deps: Deps): Connections {
         return kept.live
       }
       lookups.misses++
-      return deps.outage.bridged(kept?.live, () => find(environmentId, integrationKey, connectionId, missing))
+      return deps.outage.bridged(kept?.live, () =>
+        find(environmentId, integrationKey, connectionId, missing, unknownIntegration),
+      )
     },
 
     fetched({ connection }) {

@@ -1,4 +1,4 @@
-import { getAppProject, getProvider, listProviders } from '@fairlead/contract'
+import { getAppProject, getCatalogue, getProvider, listProviders } from '@fairlead/contract'
 import { Failure } from '../errors.ts'
 import { api, type Guard } from '../http/api.ts'
 import { type Catalogue, providerView } from './catalogue.ts'
@@ -17,6 +17,11 @@ export function providerRoutes({ catalogue, guard, url }: Deps) {
     const search = c.req.valid('query').search?.toLowerCase()
     const providers = catalogue.list().filter(provider => !search || provider.name.toLowerCase().includes(search))
     return c.json({ data: providers.map(provider => providerView(provider, url)) }, 200)
+  })
+
+  app.openapi(getCatalogue, c => {
+    const providers = catalogue.list().map(provider => [provider.name, providerView(provider, url)])
+    return c.json(Object.fromEntries(providers), 200)
   })
 
   app.openapi(guard(getProvider), c => {

@@ -20,6 +20,7 @@ export interface RetryRules {
 
 /** A longer wait than this is the caller's to wait: the answer goes out as it is, with what the provider said. */
 const longestWait = minutes(1)
+/** The wire contract knows no most, and a client that asks for twenty is not wrong: it gets these. */
 const mostRetries = 10
 
 /** Throws `invalid_headers` when `Retries` or `Retry-On` cannot be read. */
@@ -27,10 +28,10 @@ export function retryRules({ proxy }: Provider, method: string, head: Head): Ret
   const repeatable = !/^(?:POST|PATCH|CONNECT)$/.test(method) || headerOf(head, 'idempotency-key') !== undefined
   const asked = headerOf(head, 'retries')
   if (asked === undefined) return repeatable ? noRetries : noRetriesOnce
-  const max = Number(asked)
-  if (!/^\d+$/.test(asked) || max > mostRetries) throw unreadable('retries', `a number from 0 to ${mostRetries}`)
+  if (!/^\d{1,9}$/.test(asked)) throw unreadable('retries', 'a number; more than 10 are 10')
+  const max = Math.min(Number(asked), mostRetries)
 
-  const named = headerOf(head, 'retry-on')
+  const named = headerOf(head, 'retry-on') || undefined
   if (named !== undefined && !/^\d{3}(?: *, *\d{3})*$/.test(named))
     throw unreadable('retry-on', 'status codes, separated by commas')
   const also = new Set(named === undefined ? [] : named.split(',').map(Number))

@@ -115,7 +115,7 @@ async function proxied(deps: Deps, req: IncomingMessage, res: ServerResponse, re
   requireScope(caller, ['environment:proxy'])
 
   const { integrationKey, connectionId } = named
-  const finding = deps.connections.live(caller.environment.id, integrationKey, connectionId, 'unknown_connection')
+  const finding = deps.connections.live(caller.environment.id, integrationKey, connectionId, 'unknown_connection', 404)
   const found = finding instanceof Promise ? await finding : finding
   requireConfirmed(found)
   const { credentials } = deps

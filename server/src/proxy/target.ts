@@ -76,7 +76,7 @@ export function targetOf(live: Live, asked: Asked): Target {
  */
 function interpolated({ credential }: Live, rest: string): string {
   const values = configValues(credential.config)
-  return rest.replace(/\$(?:\{|%7B)(connectionConfig\.[\w-]+)(?:\}|%7D)/gi, (token, name: string, at: number) => {
+  return rest.replace(/\$(?:\{|%7B)(connectionConfig\.[\w.-]+)(?:\}|%7D)/gi, (token, name: string, at: number) => {
     const value = values.get(name)
     if (value === undefined) return token
     return at === 0 ? value.replace(/\/+$/, '') : encodeURIComponent(value.toWellFormed())

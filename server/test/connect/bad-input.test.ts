@@ -459,7 +459,7 @@ test('starts that are refused', async t => {
     })
 
   const json: [name: string, query: string, status: number, code: ErrorCode, path?: string][] = [
-    ['no token', '', 401, 'missing_connect_session_token'],
+    ['no token', '', 401, 'missing_public_key'],
     ['a public key', '?public_key=x', 401, 'deprecated_authentication'],
     ['a malformed token', '?connect_session_token=abc', 401, 'invalid_connect_session_token_format'],
     [

@@ -123,6 +123,7 @@ test('every operation of the document is called, and answers as it says', async 
     'GET /environment/settings',
     'GET /integrations',
     'GET /providers',
+    'GET /providers.json',
     'GET /audit',
     'POST /audit/verify',
     'GET /revocations',

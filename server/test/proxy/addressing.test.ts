@@ -346,7 +346,7 @@ test('what does not name a connection is refused with a code, and nothing is sen
     ['/proxy/x', { ...auth, 'Provider-Config-Key': 'own' }, 400, 'invalid_headers'],
     ['/proxy/x', naming(world, 'nobody'), 400, 'unknown_connection'],
     ['/proxy/x', naming(world, id, 'own-extra'), 400, 'unknown_connection'],
-    ['/proxy/x', naming(world, id, 'nothing'), 400, 'unknown_provider_config'],
+    ['/proxy/x', naming(world, id, 'nothing'), 404, 'unknown_provider_config'],
     ['/via/own', auth, 400, 'invalid_uri_params'],
     ['/via/own/', auth, 400, 'invalid_uri_params'],
     ['/via/own//x', auth, 400, 'invalid_uri_params'],
@@ -355,7 +355,7 @@ test('what does not name a connection is refused with a code, and nothing is sen
     ['/via/own/a%00b/x', auth, 400, 'invalid_uri_params'],
     [`/via/own%0A/${id}/x`, auth, 400, 'invalid_uri_params'],
     ['/via/own/nobody/x', auth, 400, 'unknown_connection'],
-    [`/via/nothing/${id}/x`, auth, 400, 'unknown_provider_config'],
+    [`/via/nothing/${id}/x`, auth, 404, 'unknown_provider_config'],
   ]
   for (const [path, headers, status, code] of rows) {
     const got = await call(path, headers)

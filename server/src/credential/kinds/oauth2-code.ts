@@ -257,13 +257,12 @@ export function scopesOf(scope: unknown): string[] | undefined {
     .filter(item => item !== '')
 }
 
-/** What the response says about the account: `token_response_metadata` and `token_response_captures` of provider data. */
+/** What the response says about the account, each under its path: `token_response_metadata` and `token_response_captures` of provider data. */
 export function factsOf(provider: Provider, raw: Record<string, unknown>): Record<string, string | boolean> {
   const facts: Record<string, string | boolean> = {}
   for (const path of provider.token_response_metadata ?? []) {
     const value = at(raw, path)
-    if ((typeof value === 'string' && value !== '') || typeof value === 'boolean')
-      facts[path.split('.').at(-1)!] = value
+    if ((typeof value === 'string' && value !== '') || typeof value === 'boolean') facts[path] = value
   }
   for (const [path, pattern] of Object.entries(provider.token_response_captures ?? {})) {
     const value = at(raw, path)
@@ -272,7 +271,7 @@ export function factsOf(provider: Provider, raw: Record<string, unknown>): Recor
   return facts
 }
 
-/** Names only the provider may fill: marked automated, or read from its token response. */
+/** Names only the provider may fill: marked automated, or read from its token response or its callback without being asked for. */
 export function automatedFacts(provider: Provider): Set<string> {
   const captured = Object.values(provider.token_response_captures ?? {}).flatMap(pattern =>
     [...pattern.matchAll(/\(\?<([A-Za-z_]\w*)>/g)].map(match => match[1]!),
@@ -283,6 +282,7 @@ export function automatedFacts(provider: Provider): Set<string> {
   return new Set([
     ...marked,
     ...captured,
-    ...(provider.token_response_metadata ?? []).map(path => path.split('.').at(-1)!),
+    ...(provider.token_response_metadata ?? []),
+    ...(provider.redirect_uri_metadata ?? []).filter(name => provider.connection_config?.[name] === undefined),
   ])
 }
