@@ -210,7 +210,7 @@ describe('@nangohq/frontend in Chromium', { skip: skipWithoutBrowser() }, () => 
     assert.equal((await settled())[0]?.connectionId, connection?.connection_id)
   })
 
-  it('says what is asked for: an OAuth client of its own, facts, and more of the authorization page', async t => {
+  it('says what is asked for: an OAuth client of its own, and more of the authorization page', async t => {
     const { page, token } = await visit(t, 'noa')
     const [popup] = await Promise.all([
       page.waitForEvent('popup'),
@@ -219,8 +219,7 @@ describe('@nangohq/frontend in Chromium', { skip: skipWithoutBrowser() }, () => 
           const { default: Nango } = await import(new URL('/sdk/index.js', location.href).href)
           const credentials = { oauth_client_id_override: 'own & only', oauth_client_secret_override: 's=1' }
           const authorization_params = { prompt: 'undefined', login_hint: 'noa' }
-          const params = { hostname: 'acme--uat.sandbox.my.salesforce.localhost' }
-          const options = { credentials, authorization_params, params, user_scope: ['x'] }
+          const options = { credentials, authorization_params, user_scope: ['x'] }
           void new Nango({ host, connectSessionToken: token }).auth(key, options).catch(() => {})
         },
         { host: world.fairlead.url, token, key: sandbox },
@@ -314,7 +313,8 @@ describe('@nangohq/frontend in Chromium', { skip: skipWithoutBrowser() }, () => 
       assert.ok(rejected!.message.length > 10)
     }
     const open = new URL(await world.newLink({ end_user: { id: 'pia' } })).searchParams.get('session_token')!
-    const { rejected } = await authOf(page, open, 'keyed', { credentials: { apiKey: 'wrong' } })
+    const wrong = { credentials: { apiKey: 'wrong' }, params: { region: 'eu' } }
+    const { rejected } = await authOf(page, open, 'keyed', wrong)
     assert.equal(rejected?.type, 'connection_test_failed')
     provider.api = undefined
     const { rejected: nobody } = await authOf(page, 'not-a-token', 'keyed', { credentials: { apiKey: 'x' } })
