@@ -23,7 +23,16 @@ const integrationDefaults = z.strictObject({
 
 export type IntegrationDefaults = z.infer<typeof integrationDefaults>
 
-const overrides = z.record(z.string(), z.strictObject({ docs_connect: z.string().optional() }))
+/** A link that end users press, so an address and no script. */
+const overrides = z.record(
+  z.string(),
+  z.strictObject({
+    docs_connect: z
+      .url({ protocol: /^https?$/ })
+      .max(2048)
+      .optional(),
+  }),
+)
 
 export const connectSessionRequest = z
   .strictObject({

@@ -8,7 +8,7 @@ import { readSettings } from '../account/settings/store.ts'
 import type { Actor, Audit } from '../audit/audit.ts'
 import { holderOf } from '../connection/live.ts'
 import { warningsOf } from '../connection/routes.ts'
-import { addConnection, connectionsOn, findConnectionById, saveOwner } from '../connection/store.ts'
+import { addConnection, askToConfirm, connectionsOn, findConnectionById, saveOwner } from '../connection/store.ts'
 import { askApi } from '../credential/ask.ts'
 import { accountOf, checkFacts, isSigned } from '../credential/facts.ts'
 import type { Credentials } from '../credential/fresh.ts'
@@ -368,6 +368,7 @@ async function reconnect(
 ): Promise<string> {
   const { provider } = holder
   const { connectionId } = handshake
+  const { confirm_connections: confirms } = await readSettings(deps.db, added.environmentId)
   const again = await deps.db.transaction(async (tx): Promise<SignedInAgain> => {
     const connection = await findConnectionById(tx, session.reconnects!)
     if (!connection) return { kind: 'gone' }
@@ -387,10 +388,13 @@ async function reconnect(
     )
     if (outcome.kind !== 'replaced') return outcome
     await saveOwner(tx, connection.id, session)
+    // Where nothing tells one account from another, whoever was sent this link may have signed in to one of their own (checklist LK3).
+    const waits = confirms && !outcome.proven
+    if (waits) await askToConfirm(tx, outcome.credentialId)
     await tellSuccess(tx, attemptOf(handshake), {
       operation: 'override',
       account: accountView(provider, added.config),
-      isPending: false,
+      isPending: waits || connection.confirmBy !== null,
       missingScopes,
     })
     await deps.audit(tx, endUserActor(session), {

@@ -71,7 +71,8 @@ export function accountView(provider: Provider, config: ConnectionConfig): Conne
 }
 
 export type SignedInAgain =
-  | { kind: 'replaced'; credentialId: string }
+  /** `proven`: by what the provider told, it is the account it was. */
+  | { kind: 'replaced'; credentialId: string; proven: boolean }
   /** Ended while its owner signed in. */
   | { kind: 'gone' }
   | { kind: 'another_account'; held: ConnectionConfig }
@@ -107,7 +108,7 @@ export async function signInAgain(
   // The provider gave the grant it had given before: there is nothing to end.
   if (owner === held.id) {
     await replaceGrant(deps, held.id, added)
-    return { kind: 'replaced', credentialId: held.id }
+    return { kind: 'replaced', credentialId: held.id, proven: true }
   }
   if (!owner && (await holderOfSuccessor(db, integration.id, print))) return { kind: 'superseded' }
 
@@ -119,7 +120,7 @@ export async function signInAgain(
     await moveConnections(db, held.id, owner)
     await buryCredential(db, held.id)
   }
-  return { kind: 'replaced', credentialId: now }
+  return { kind: 'replaced', credentialId: now, proven: account !== null && account === added.account }
 }
 
 /**

@@ -3,11 +3,11 @@ import type { z } from '@hono/zod-openapi'
 import { acceptableWebhookUrl } from '../account/settings/webhook-url.ts'
 import { type Connection, findConnection } from '../connection/store.ts'
 import { lowerKeys, tagsOf } from '../connection/tags.ts'
+import { secretNames } from '../credential/kinds/oauth2-code.ts'
 import { Failure } from '../errors.ts'
 import { findIntegration, listIntegrations } from '../integration/store.ts'
 import type { Secret } from '../lib/secret.ts'
 import type { Egress } from '../seams.ts'
-import { secretNames } from './start.ts'
 import { addSession, type StoreDeps } from './store.ts'
 
 type Request = z.infer<typeof connectSessionRequest>

@@ -3,7 +3,7 @@ import type { SessionCaller } from '../account/caller.ts'
 import { readSettings } from '../account/settings/store.ts'
 import { holderOf } from '../connection/live.ts'
 import { authorizationPage } from '../credential/kinds/oauth1.ts'
-import { authorizationUrl, automatedFacts, type Client } from '../credential/kinds/oauth2-code.ts'
+import { authorizationUrl, automatedFacts, type Client, secretNames } from '../credential/kinds/oauth2-code.ts'
 import { Failure } from '../errors.ts'
 import { findIntegration, type Integration, listIntegrations } from '../integration/store.ts'
 import { newId, randomToken } from '../lib/id.ts'
@@ -43,10 +43,8 @@ const known = new Set(['connect_session_token', 'ws_client_id', 'user_scope', 'c
 
 /** The wire contract's names for what one connection brings. They stand among its credentials, and are no fact of an account. */
 const clientIdName = 'oauth_client_id_override'
-const clientSecretName = 'oauth_client_secret_override'
-const refreshTokenName = 'oauth_refresh_token_override'
-const broughtNames = new Set([clientIdName, clientSecretName, refreshTokenName])
-export const secretNames = [clientSecretName, refreshTokenName]
+const [clientSecretName, refreshTokenName] = secretNames
+const broughtNames = new Set<string>([clientIdName, ...secretNames])
 
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
 

@@ -379,6 +379,13 @@ export const addConnection = (db: Db, added: NewConnection): Promise<object[]> =
       ${JSON.stringify(added.tags)}::jsonb, ${added.webhookUrlOverride},
       case when ${added.waitsForConfirmation ?? false}::boolean then clock_timestamp() + ${confirmMinutes}::int * interval '1 minute' end)`)
 
+/** Of every connection on this grant: what it holds now may be somebody else's. */
+export async function askToConfirm(tx: Db, credentialId: string): Promise<void> {
+  await tx.query(sql`
+    update connection set confirm_by = clock_timestamp() + ${confirmMinutes}::int * interval '1 minute' where credential_id = ${credentialId}`)
+  await announceEdits(tx, [credentialId])
+}
+
 /** False when it is too late. */
 export const confirmWaiting = (
   db: Db,

@@ -181,3 +181,25 @@ test('an address somebody gave is not asked for again', async () => {
   const { connection_config } = (await call('GET', `/connections/${id}?provider_config_key=mock`)).json
   assert.equal(connection_config.hostname, 'acme--uat.sandbox.my.salesforce.com')
 })
+
+test('where nothing tells accounts apart and connections are confirmed, a reconnect waits like a first sign-in', async () => {
+  const [nameless, named] = [await connect('nameless'), await connect('mock')]
+  const read = (key: string, id: string) => call('GET', `/connections/${id}?provider_config_key=${key}`)
+  const replaced = await refreshTokenOf('mock', named)
+  await call('PATCH', '/environment/settings', { confirm_connections: true })
+  // Its owner began it, and somebody else was sent the link.
+  const victims = await reconnect('nameless', nameless, { access_token: '00D!of-the-victim' })
+  const owns = await reconnect('mock', named)
+  await call('PATCH', '/environment/settings', { confirm_connections: false })
+  assert.deepEqual([victims.status, owns.status], [200, 200])
+  const refused = await read('nameless', nameless)
+  assert.deepEqual([refused.status, refused.json.error.code], [424, 'connection_unconfirmed'])
+  assert.ok(!refused.text.includes('of-the-victim'))
+  assert.equal((await read('mock', named)).status, 200, 'the provider said that it is the same account')
+  const confirm = (body: object) => call('POST', `/connections/${nameless}/confirm?provider_config_key=nameless`, body)
+  assert.equal((await confirm({ end_user_id: 'nobody' })).status, 409)
+  assert.equal((await read('nameless', nameless)).status, 424)
+  assert.equal((await confirm({})).status, 200)
+  assert.equal((await read('nameless', nameless)).status, 200)
+  await until(() => revoked().includes(replaced))
+})

@@ -16,8 +16,17 @@ export interface Client {
 /** RFC 7636 §4.2. `plain` does not exist here. */
 export const s256 = (verifier: string): string => createHash('sha256').update(verifier, 'ascii').digest('base64url')
 
+/** Secrets that one sign-in may bring, as the wire contract calls them. Never among the facts of an account: those are kept in the clear. */
+export const secretNames = ['oauth_client_secret_override', 'oauth_refresh_token_override'] as const
+
 /** Parameters that carry the security of the flow; neither provider data nor a session may replace them. */
 export const reservedParams = new Set([
+  // RFC 9101 §6.3: what stands in a request object counts instead of all that is said here, state and challenge included.
+  'request',
+  'request_uri',
+  'registration',
+  // Another than the query, and the code comes back where nobody looks for it.
+  'response_mode',
   'response_type',
   'client_id',
   'redirect_uri',
