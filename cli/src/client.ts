@@ -40,7 +40,7 @@ export function createClient(config: Config): Client {
       return await fetch(url, { ...init, redirect: 'manual' })
     } catch (error) {
       throw new Unreachable(
-        `There is no answer from ${config.url} (${reasonOf(error)}). Start the server there, or set FAIRLEAD_URL to where it is.`,
+        `There is no answer from ${config.url} (${reasonOf(error)}). Start the server there, or set ${config.setting} to where it is.`,
       )
     }
   }
@@ -57,7 +57,7 @@ export function createClient(config: Config): Client {
     const text = await answer.text()
     const json = parse(text)
     if (answer.ok && json !== undefined) return json as Body
-    throw refusal(config.url, answer, json)
+    throw refusal(config, answer, json)
   }
 
   return {
@@ -93,14 +93,14 @@ function parse(text: string): unknown {
   }
 }
 
-function refusal(base: string, answer: Response, json: unknown): Refused {
+function refusal({ url: base, setting }: Config, answer: Response, json: unknown): Refused {
   const error = (json as Partial<ErrorEnvelope> | undefined)?.error
   if (typeof error?.code !== 'string') {
     const to = answer.headers.get('location')
     return new Refused(
       answer.status,
       'not_fairlead',
-      `${base} answered ${answer.status}${to ? `, which leads to ${to},` : ''} and not as a Fairlead server does. Check FAIRLEAD_URL.`,
+      `${base} answered ${answer.status}${to ? `, which leads to ${to},` : ''} and not as a Fairlead server does. Check ${setting}.`,
     )
   }
   const { cause } = (error.payload ?? {}) as { cause?: unknown }
@@ -110,6 +110,8 @@ function refusal(base: string, answer: Response, json: unknown): Refused {
   ]
   const after = Number(answer.headers.get('retry-after') ?? Number.NaN)
   // A server that speaks the wire contract may leave the sentence out.
-  const message = error.message ?? `${base} answered ${answer.status}.`
+  const sentence = error.message ?? `${base} answered ${answer.status}.`
+  // With two servers in a command, whose answer it is.
+  const message = setting === '--url' && error.message ? `${base}: ${sentence}` : sentence
   return new Refused(answer.status, error.code, message, details, Number.isNaN(after) ? undefined : after)
 }

@@ -5,6 +5,8 @@ import { UsageFault } from './faults.ts'
 export interface Config {
   /** Without a trailing slash. */
   url: string
+  /** Where the address was written, for whoever has to mend it. */
+  setting: 'FAIRLEAD_URL' | '--url'
   /** Throws UsageFault when there is none: not every command needs one. */
   key(): string
 }
@@ -25,7 +27,7 @@ export function readConfig(env: NodeJS.ProcessEnv, environment: string | undefin
     throw new UsageFault('--env takes the name of an environment, e.g. dev.')
   // As the server spells it.
   const suffix = environment === undefined ? '' : `_${environment.toUpperCase().replaceAll('-', '_')}`
-  return { url, key: () => secret(env, `FAIRLEAD_SECRET_KEY${suffix}`, environment) }
+  return { url, setting: 'FAIRLEAD_URL', key: () => secret(env, `FAIRLEAD_SECRET_KEY${suffix}`, environment) }
 }
 
 /** Of the server one comes from, by the name it has there. */

@@ -127,6 +127,8 @@ async function placeConnection(
 ): Promise<Pick<Step, 'did' | 'why'>> {
   const { listing } = incoming
   if (here && !takeOver) return placeNotes(client, listing, here, dryRun)
+  // Taken over before. To read it there once more would have that server renew with a refresh token that is used up here.
+  if (here && here.state.name !== 'paused') return { did: 'left', why: 'It is not paused here, so it was taken over.' }
   if (dryRun) return { did: here ? 'replaced' : 'made' }
   const full = await incoming.read()
   if (!full) return here ? { did: 'left' } : { did: 'failed', why: 'It is not here, and its tokens do not come along.' }
@@ -137,7 +139,7 @@ async function placeConnection(
   const credentials = Object.fromEntries(
     members.filter(name => full.credentials[name] !== undefined).map(name => [name, full.credentials[name]]),
   )
-  const { organization: _, ...owner } = end_user ?? { organization: null }
+  const { organization = null, ...owner } = end_user ?? {}
   await client.post('/connections', {
     provider_config_key,
     connection_id,
@@ -145,12 +147,12 @@ async function placeConnection(
     connection_config: full.connection_config,
     ...(metadata && { metadata }),
     ...(end_user && { end_user: withoutNulls(owner) }),
+    ...(organization && { organization: withoutNulls(organization) }),
     tags,
+    // In the same request: what is renewed here would end at the server that still owns it.
+    ...(hold && { paused: true }),
   })
-  const query = { provider_config_key }
-  // At once: what is renewed here would end at the server that still owns it.
-  if (hold && 'refresh_token' in credentials) await client.post(`${pathOf(listing)}/pause`, undefined, query)
-  else if (takeOver && here?.state.name === 'paused') await client.post(`${pathOf(listing)}/resume`, undefined, query)
+  if (takeOver && here) await client.post(`${pathOf(listing)}/resume`, undefined, { provider_config_key })
   return { did: here ? 'replaced' : 'made' }
 }
 

@@ -298,6 +298,14 @@ test('integrations: the secret comes from a file or from standard input, and is 
   fails(await cli('integrations create two --client-id x'), 2, /--provider is needed/)
   fails(await cli(`${create} --client-secret-file ${file}`), 1, /exists already/)
 
+  // An API key needs no app of the developer's, and nobody is asked for one.
+  const keyed = done(await cli('integrations create keyed --provider anthropic'))
+  assert.deepEqual([keyed.err, /^Provider +anthropic$/m.test(keyed.out)], ['', true])
+  fails(await cli('integrations create three --provider salesforce'), 1, /client id and secret of your OAuth app/)
+  fails(await cli('proxy FETCH keyed/x /v1'), 2, /"FETCH" is no method/)
+  assert.doesNotMatch(done(await cli('settings get')).out, /\[object/)
+  done(await cli('integrations delete keyed --yes'))
+
   await site.connect('ada')
   fails(await cli('integrations delete sf'), 2, /with 1 connection on it\?/)
   fails(await cli('integrations delete none --yes'), 1, /\(not_found\)/)

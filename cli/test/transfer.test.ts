@@ -155,7 +155,8 @@ function newServer() {
       connections.get(id).state = { name: verb === 'pause' ? 'paused' : 'active' }
       return [200, {}]
     }
-    connections.set(body.connection_id, { state: { name: 'active' }, ...connections.get(body.connection_id), ...body })
+    const state = { name: body.paused ? 'paused' : 'active' }
+    connections.set(body.connection_id, { state, ...connections.get(body.connection_id), ...body })
     return [201, body]
   }
   return { answer, connections, integrations }
@@ -205,7 +206,10 @@ test('import nango: everything that can come along, held still, and taken over i
   )
   assert.deepEqual(ada.connection_config, { instance_url: 'https://a.example' })
   assert.equal(ada.state.name, 'paused', 'nothing here renews what the old server owns')
-  assert.equal(here.connections.get('keyed/1').state.name, 'active', 'a key is nobody’s alone')
+  assert.equal(here.connections.get('keyed/1').state.name, 'paused')
+  assert.deepEqual(ada.organization, { id: 'acme' })
+  const pauses = target.asked.filter(({ url }) => url.pathname.endsWith('/pause'))
+  assert.deepEqual(pauses, [], 'paused from its first moment: whoever stops the program leaves none that is not')
   assert.deepEqual(here.integrations.get('crm').credentials, {
     type: 'OAUTH2',
     client_id: 'old',
@@ -229,6 +233,28 @@ test('import nango: everything that can come along, held still, and taken over i
   assert.match(last.out, /2 replaced/)
   assert.equal(here.connections.get('ada').credentials.refresh_token, 'old-refresh-2')
   assert.equal(here.connections.get('ada').state.name, 'active')
+
+  // Stopped and run again: what was taken over is not read there any more, which would present a token that is used up.
+  const reads = () => source.asked.filter(({ url }) => /^\/connections\/(ada|keyed)/.test(url.pathname)).length
+  const once = reads()
+  for (const args of [['--cut-over', '--yes'], []]) assert.match((await cli(...args)).out, /0 replaced, 5 left/)
+  assert.equal(reads(), once)
+})
+
+test('import nango --integration: one at a time, and one that is not there is said', async t => {
+  const source = await startPeer(t, oldServer().answer)
+  const here = newServer()
+  const target = await startPeer(t, here.answer)
+  const env = { FAIRLEAD_URL: target.url, FAIRLEAD_SECRET_KEY: 'new-key', NANGO_SECRET_KEY: 'old-key' }
+  const cli = (...more: string[]) => run(['import', 'nango', '--url', source.url, ...more], env)
+  const none = await cli('--integration', 'none')
+  assert.equal(none.code, 2, none.out)
+  assert.match(none.err, /There is no integration "none" at http/)
+  const dry = await cli('--integration', 'keys', '--dry-run')
+  assert.match(dry.out, /^made {2}integration keys$/m)
+  assert.doesNotMatch(dry.out, /integration (crm|bills)/)
+  const lists = source.asked.filter(({ url }) => url.pathname === '/connections')
+  assert.ok(lists.length > 0 && lists.every(({ url }) => url.searchParams.get('integrationId') === 'keys'))
 })
 
 test('import nango from another Fairlead: held while the old one renews, then taken over with its newest tokens', async t => {
@@ -260,10 +286,10 @@ test('import nango from another Fairlead: held while the old one renews, then ta
   assert.notEqual(own.json.credentials.refresh_token, renewed.json.credentials.refresh_token)
   assert.equal((await site.proxied(here, id)).status, 200, 'the grant lives: no token was presented twice')
 
-  // Once more brings an old token in: refused, because what is here comes after it.
+  // Once more leaves it alone: its newest tokens are here.
   const late = await cli('--cut-over', '--yes')
-  assert.equal(late.code, 1)
-  assert.match(late.out, /refresh_token_superseded/)
+  assert.equal(late.code, 0, late.out)
+  assert.match(late.out, /^0 made, 0 changed, 0 replaced, 2 left, 0 failed\.$/m)
   assert.equal((await site.proxied(here, id)).status, 200)
 })
 
@@ -274,6 +300,7 @@ test('shadow: the same connection at two servers, field by field, and no token s
   const env = { FAIRLEAD_URL: here.url, FAIRLEAD_SECRET_KEY: here.key, NANGO_SECRET_KEY: there.key }
   const same = await run(['shadow', '--url', there.url], env)
   assert.deepEqual([same.code, same.out], [0, '1 connections, no difference.\n'], same.err)
+  assert.match(same.err, /Of 1 connections only what lists show was compared: they are renewed here/)
 
   // An old server that says other things of it.
   const read = (await there.call('GET', `/connections/${id}?provider_config_key=sf&refresh_token=true`)).json
@@ -288,17 +315,19 @@ test('shadow: the same connection at two servers, field by field, and no token s
     200,
     url.pathname === '/connections' ? { connections: [inList, { ...inList, connection_id: 'gone' }] } : other,
   ])
+  // Renewed here: the other server is not asked for it, because it would renew with a token that is used up.
+  await run(['shadow', '--url', source.url], env)
+  const reads = () => source.asked.filter(({ url }) => url.pathname.startsWith('/connections/')).length
+  assert.equal(reads(), 0)
+  // Held here, and still that server's own.
+  await here.call('POST', `/connections/${id}/pause?provider_config_key=sf`)
   const ran = await run(['shadow', '--url', source.url, '--json'], env)
   assert.equal(ran.code, 1)
+  assert.equal(reads(), 1)
   const fields = ran.json.differences.map(
     (one: { connection: string; field: string }) => `${one.connection} ${one.field}`,
   )
-  assert.deepEqual(fields.sort(), [
-    `sf/${id} connection_config.instance_url`,
-    `sf/${id} credentials.access_token`,
-    `sf/${id} tags.plan`,
-    'sf/gone ',
-  ])
+  assert.deepEqual(fields.sort(), [`sf/${id} connection_config.instance_url`, `sf/${id} tags.plan`, 'sf/gone '])
   for (const secret of ['another-token', read.credentials.access_token, read.credentials.refresh_token])
     assert.ok(!ran.out.includes(secret))
 })

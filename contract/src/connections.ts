@@ -204,6 +204,10 @@ export const getConnection = createRoute({
       refresh_token: flag,
       force_refresh: flag,
       refresh_github_app_jwt_token: flag,
+      credentials: z.enum(['true', 'false']).optional().openapi({
+        description:
+          'Ours. `false`: without credentials, so that nothing is renewed for it; also of one that is paused.',
+      }),
     }),
   },
   responses: {

@@ -46,7 +46,8 @@ const scope = z
   .refine(
     text => scopes.some(known => known === text || (text.endsWith(':*') && known.startsWith(text.slice(0, -1)))),
     {
-      message: 'No such scope.',
+      message:
+        'No such scope. The page about API keys lists them; "environment:connections:*" stands for all that begin so.',
     },
   )
 

@@ -9,6 +9,7 @@ import {
   integrationKey,
   json,
   jsonBody,
+  organization,
   tags,
   webhookUrlOverride,
 } from './fields.ts'
@@ -53,7 +54,11 @@ const importRequest = z.strictObject({
   metadata: z.record(z.string(), z.unknown()).optional(),
   webhook_url_override: webhookUrlOverride.optional(),
   end_user: endUser.optional(),
+  organization: organization.optional().openapi({ description: 'Ours.' }),
   tags: tags.optional(),
+  paused: z.boolean().optional().openapi({
+    description: 'Ours. True: it is stored paused, so that nothing here renews tokens that another server still owns.',
+  }),
 })
 export type ImportRequest = z.infer<typeof importRequest>
 

@@ -1,5 +1,6 @@
-import type { IntegrationView } from '@fairlead/contract'
-import { type Command, type Context, needed, type Values } from '../command.ts'
+import type { IntegrationView, ProviderView } from '@fairlead/contract'
+import type { Client } from '../client.ts'
+import { type Command, type Context, needed, type Option, type Values } from '../command.ts'
 import { UsageFault } from '../faults.ts'
 import { facts, instant, printable, type Screen, table } from '../output.ts'
 import { secretFrom } from '../secret.ts'
@@ -16,12 +17,24 @@ const text = (screen: Screen, one: IntegrationView): string =>
     ['Changed', instant(one.updated_at, screen.now())],
   ])
 
-const credentials = async (context: Context) => ({
-  type: 'OAUTH2',
-  client_id: needed(context.values, 'client-id'),
-  client_secret: await secretFrom(context, 'client-secret-file', 'Client secret'),
-  ...(context.values.scopes !== undefined && { scopes: context.values.scopes }),
-})
+async function credentials(context: Context, provider: string) {
+  const client_id = needed(context.values, 'client-id')
+  return {
+    type: await clientTypeOf(context.client, provider),
+    client_id,
+    client_secret: await secretFrom(context, 'client-secret-file', 'Client secret'),
+    ...(context.values.scopes !== undefined && { scopes: context.values.scopes }),
+  }
+}
+
+async function clientTypeOf(client: Client, provider: string): Promise<'OAUTH1' | 'OAUTH2'> {
+  const { data } = await client.get<{ data: ProviderView }>(`/providers/${encodeURIComponent(provider)}`)
+  return data.auth_mode === 'OAUTH1' ? 'OAUTH1' : 'OAUTH2'
+}
+
+/** Keys, passwords and the like need no app of the developer's. */
+const appOptions: Option[] = ['client-id', 'client-secret-file', 'scopes']
+const isApp = ({ values }: Context): boolean => appOptions.some(name => values[name] !== undefined)
 
 const named = ({ name }: Values) => (name === undefined ? {} : { display_name: name })
 
@@ -62,9 +75,9 @@ export const integrations: Command[] = [
   },
   {
     words: 'integrations create',
-    usage: '<integration> --provider P --client-id ID [--client-secret-file FILE] [--scopes a,b] [--name NAME]',
+    usage: '<integration> --provider P [--client-id ID [--client-secret-file FILE] [--scopes a,b]] [--name NAME]',
     summary:
-      'Registers a provider with your OAuth app. The secret comes from a file, from standard input (-), or is asked for',
+      'Registers a provider, with your OAuth app where it has one. The secret comes from a file, from standard input (-), or is asked for',
     options: ['provider', 'client-id', 'client-secret-file', 'scopes', 'name'],
     args: { min: 1, max: 1 },
     async run(context) {
@@ -73,10 +86,10 @@ export const integrations: Command[] = [
       const { data } = await client.post<{ data: IntegrationView }>('/integrations', {
         unique_key: args[0],
         provider,
-        credentials: await credentials(context),
+        ...(isApp(context) && { credentials: await credentials(context, provider) }),
         ...named(values),
       })
-      screen.say(`Register this callback URL with the provider: ${client.url}/oauth/callback`)
+      if (isApp(context)) screen.say(`Register this callback URL with the provider: ${client.url}/oauth/callback`)
       return { json: data, text: text(screen, data) }
     },
   },
@@ -88,12 +101,13 @@ export const integrations: Command[] = [
     args: { min: 1, max: 1 },
     async run(context) {
       const { client, screen, values, args } = context
-      const app = [values['client-id'], values['client-secret-file'], values.scopes].some(value => value !== undefined)
+      const app = isApp(context)
       if (!app && values.name === undefined)
         throw new UsageFault('There is nothing to change: give --name or --client-id.')
+      const now = app && (await client.get<{ data: IntegrationView }>(pathOf(args[0]!)))
       const { data } = await client.patch<{ data: IntegrationView }>(pathOf(args[0]!), {
         ...named(values),
-        ...(app && { credentials: await credentials(context) }),
+        ...(now && { credentials: await credentials(context, now.data.provider) }),
       })
       return { json: data, text: text(screen, data) }
     },

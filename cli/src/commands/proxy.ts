@@ -33,6 +33,8 @@ async function bodyOf(data: string | undefined): Promise<RequestInit['body']> {
 
 async function proxy({ client, screen, values, args }: Context): Promise<undefined> {
   const [method, named, path] = args as [string, string, string]
+  if (!/^(get|post|put|patch|delete|head|options)$/i.test(method))
+    throw new UsageFault(`"${printable(method)}" is no method: GET, POST, PUT, PATCH, DELETE, HEAD or OPTIONS.`)
   const [integration, connection] = account(named)
   const headers = headersOf(values.header)
   headers.set('Provider-Config-Key', integration)

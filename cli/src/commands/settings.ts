@@ -9,8 +9,10 @@ const shown = (value: unknown): string =>
     : printable(Array.isArray(value) ? value.join(' ') : String(value))
 
 function text(screen: Screen, { signing_keys, webhook_signing_key, ...decided }: SettingsView): string {
+  const { connect_ui: looks, ...plain } = decided
   return facts([
-    ...Object.entries(decided).map(([name, value]): [string, string] => [name, shown(value)]),
+    ...Object.entries(plain).map(([name, value]): [string, string] => [name, shown(value)]),
+    ...Object.entries(looks).map(([name, value]): [string, string] => [`connect_ui.${name}`, shown(value)]),
     ...signing_keys.map((key): [string, string] => [
       'signing key',
       `${key.id}, ${key.state}, made ${instant(key.created_at, screen.now())}`,

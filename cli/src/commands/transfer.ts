@@ -141,7 +141,7 @@ function readExport(file: string): Exported {
 async function sourceOf({ values, ask }: Context): Promise<Client> {
   const url = addressIn(needed(values, 'url'), '--url')
   const key = keyThere(process.env) ?? (await secretFrom({ values, ask }, 'key-file', 'API key there'))
-  return createClient({ url, key: () => key })
+  return createClient({ url, setting: '--url', key: () => key })
 }
 
 /** It counts calls by the minute and says how long to wait. */
@@ -181,6 +181,22 @@ async function readFull(client: Client, one: Incoming['listing']) {
   }
 }
 
+/**
+ * What is here of a connection that may be read at the other server, too. Not of one whose refresh token is ours by now: asked for it, that
+ * server would renew with one that is used up, and the provider might end the grant. A paused one is that server's own, and shown without tokens.
+ */
+async function readHere(client: Client, ours: ListedConnection) {
+  if (ours.state.name !== 'paused') {
+    const full = await readFull(client, ours)
+    return full && 'refresh_token' in full.credentials ? undefined : full
+  }
+  const { connection_config } = await client.get<ConnectionView>(
+    `/connections/${encodeURIComponent(ours.connection_id)}`,
+    { provider_config_key: ours.provider_config_key, credentials: 'false' },
+  )
+  return { connection_config, credentials: undefined }
+}
+
 async function fromNango(context: Context): Promise<Result> {
   const { client, values, screen, ask } = context
   const source = await sourceOf(context)
@@ -191,10 +207,13 @@ async function fromNango(context: Context): Promise<Result> {
       `Take over from ${source.url}? From now on tokens are renewed at ${client.url}; nothing may use ${source.url} any more.`,
     )
   const { data } = await patiently(() => source.get<{ data: IntegrationView[] }>('/integrations'))
+  const wanted = data.filter(({ unique_key }) => !values.integration || unique_key === values.integration)
+  if (values.integration && wanted.length === 0)
+    throw new UsageFault(`There is no integration "${printable(values.integration)}" at ${source.url}.`)
   const integrations: IncomingIntegration[] = []
-  for (const { unique_key, provider, display_name } of data)
+  for (const { unique_key, provider, display_name } of wanted)
     integrations.push({ unique_key, provider, display_name, credentials: await credentialsOf(source, unique_key) })
-  const listed = await patiently(() => listAll(source))
+  const listed = await patiently(() => listAll(source, { integrationId: values.integration }))
   const connections = listed.map(listing => ({
     listing,
     read: async () => {
@@ -231,11 +250,12 @@ interface Difference {
 }
 
 async function shadow(context: Context): Promise<Result> {
-  const { client, screen } = context
+  const { client, screen, values } = context
   const source = await sourceOf(context)
+  const filter = { integrationId: values.integration }
   const nameOf = (one: ListedConnection) => secretName(one)
-  const here = new Map((await listAll(client)).map(one => [nameOf(one), one]))
-  const there = await patiently(() => listAll(source))
+  const here = new Map((await listAll(client, filter)).map(one => [nameOf(one), one]))
+  const there = await patiently(() => listAll(source, filter))
   const differences: Difference[] = []
   let unread = 0
   for (const [done, theirs] of there.entries()) {
@@ -247,15 +267,16 @@ async function shadow(context: Context): Promise<Result> {
       continue
     }
     compare(connection, '', theirs, ours, differences)
-    // A paused one hands out nothing: what it was imported with is compared when it is taken over.
-    const [full, own] = await Promise.all([readFull(source, theirs), readFull(client, ours)])
-    if (full && own) compare(connection, '', full, own, differences)
+    const own = await readHere(client, ours)
+    const full = own && (await readFull(source, theirs))
+    if (full)
+      compare(connection, '', own.credentials ? full : { connection_config: full.connection_config }, own, differences)
     else unread++
   }
   screen.progress('')
   if (unread > 0)
     screen.say(
-      `Of ${unread} connections only what lists show was compared: one side hands out no tokens (paused, or over).`,
+      `Of ${unread} connections only what lists show was compared: they are renewed here, so the old server must not be asked for them, or it hands nothing out.`,
     )
   const rows = differences.map(one => [
     printable(one.connection),
@@ -339,19 +360,19 @@ export const transfer: Command[] = [
   },
   {
     words: 'import nango',
-    usage: '--url URL [--key-file FILE] [--dry-run] [--cut-over] [--yes]',
+    usage: '--url URL [--key-file FILE] [--integration K] [--dry-run] [--cut-over] [--yes]',
     summary:
       'Copies integrations and connections, tokens included, from a Nango server and keeps them paused; --cut-over fetches the tokens anew and switches. Its key comes from NANGO_SECRET_KEY, a file, or is asked for',
-    options: ['url', 'key-file', 'dry-run', 'cut-over', 'yes'],
+    options: ['url', 'key-file', 'integration', 'dry-run', 'cut-over', 'yes'],
     args: { min: 0, max: 0 },
     run: fromNango,
   },
   {
     words: 'shadow',
-    usage: '--url URL [--key-file FILE]',
+    usage: '--url URL [--key-file FILE] [--integration K]',
     summary:
       'Compares every connection with the same one at a Nango server, field by field. Exit code 1 when something differs',
-    options: ['url', 'key-file'],
+    options: ['url', 'key-file', 'integration'],
     args: { min: 0, max: 0 },
     run: shadow,
   },

@@ -16,7 +16,7 @@ import { acceptableWebhookUrl } from '../account/settings/webhook-url.ts'
 import type { Actor, Audit } from '../audit/audit.ts'
 import { accountOf } from '../credential/facts.ts'
 import { kindOf } from '../credential/kinds/kinds.ts'
-import type { TokenSet } from '../credential/kinds/oauth2-code.ts'
+import { secretNames, type TokenSet } from '../credential/kinds/oauth2-code.ts'
 import type { RefreshDeps } from '../credential/refresh-deps.ts'
 import { buryCredential } from '../credential/revocation/store.ts'
 import {
@@ -28,6 +28,7 @@ import {
   readConfig,
   replaceGrant,
   type StoreDeps,
+  setPaused,
 } from '../credential/store.ts'
 import { verify } from '../credential/verify.ts'
 import { isUniqueViolation } from '../db/open.ts'
@@ -37,7 +38,9 @@ import { findIntegration } from '../integration/store.ts'
 import { newId } from '../lib/id.ts'
 import { Secret } from '../lib/secret.ts'
 import { untilMs } from '../lib/time.ts'
-import type { Catalogue } from '../provider/catalogue.ts'
+import { beginsUrl, type Catalogue, hostAllowed } from '../provider/catalogue.ts'
+import type { ConnectionConfig } from '../provider/endpoint.ts'
+import type { Provider } from '../provider/schema.ts'
 import type { Egress } from '../seams.ts'
 import { type Connections, holderOf } from './live.ts'
 import { fullView } from './routes.ts'
@@ -106,11 +109,13 @@ export function importRoutes(deps: Deps) {
     const webhookUrlOverride = body.webhook_url_override
       ? acceptableWebhookUrl(deps.egress, body.webhook_url_override, 'webhook_url_override')
       : null
-    const tags = { ...tagsOf(body.end_user, null), ...lowerKeys(body.tags ?? {}) }
-    const owner = { endUser: body.end_user ?? null, organization: null, tags, webhookUrlOverride }
+    const organization = body.organization ?? null
+    const tags = { ...tagsOf(body.end_user, organization), ...lowerKeys(body.tags ?? {}) }
+    const owner = { endUser: body.end_user ?? null, organization, tags, webhookUrlOverride }
 
     const tokens = tokensOf(body.credentials, deps.clock.wall())
     const { oauth_scopes_override: scopes = [], ...config } = body.connection_config ?? {}
+    checkConfig(provider, config)
     const { accessToken, refreshToken, raw, given = {} } = tokens
     const connectionId = body.connection_id ?? newId()
     const before = await findConnection(deps.db, integration.id, connectionId)
@@ -143,6 +148,7 @@ export function importRoutes(deps: Deps) {
             ...{ environmentId, integrationId: integration.id, credentialId: id, connectionId },
             ...owner,
           })
+        if (body.paused) await setPaused(tx, [id], true)
         await audit(tx, actor, {
           environmentId,
           action: existing ? 'connection.reconnected' : 'connection.created',
@@ -162,6 +168,24 @@ export function importRoutes(deps: Deps) {
   }
 
   return app
+}
+
+/** What no sign-in would have stored: a secret among the facts, and facts that lead where no credential of this provider may go. */
+function checkConfig(provider: Provider, config: ConnectionConfig): void {
+  const refuse = (name: string, message: string): never => {
+    throw new Failure('invalid_body', { issues: [{ code: 'custom', message, path: ['connection_config', name] }] })
+  }
+  for (const name of secretNames)
+    if (config[name])
+      refuse(
+        name,
+        'A secret is no fact of an account. An OAuth client of its own goes into credentials.config_override.',
+      )
+  for (const [name, value] of Object.entries(config)) {
+    const url = beginsUrl(provider, name) && typeof value === 'string' ? URL.parse(value) : undefined
+    if (url === null || (url && !hostAllowed(provider, url.hostname)))
+      refuse(name, `${provider.name} does not allow credentials to go there (allowed_hosts of its definition).`)
+  }
 }
 
 /**

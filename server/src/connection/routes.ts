@@ -123,7 +123,7 @@ export function connectionRoutes(deps: Deps) {
     const caller = environmentCaller(c.get('caller'))
     const { connectionId } = c.req.valid('param')
     const query = c.req.valid('query')
-    const reveals = hasScope(caller, 'environment:connections:read_credentials')
+    const reveals = query.credentials !== 'false' && hasScope(caller, 'environment:connections:read_credentials')
     if (query.refresh_token || query.force_refresh || query.refresh_github_app_jwt_token)
       requireScope(caller, ['environment:connections:read_credentials'])
 

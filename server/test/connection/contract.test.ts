@@ -17,7 +17,7 @@ let provider: Provider
 /** Connections of `keyed` and `signin`. */
 const ids = { keyed: 'key of ada', signin: '' }
 
-const kinds = ['keyed', 'basic', 'client', 'login', 'signed', 'open', 'signin']
+const kinds = ['keyed', 'basic', 'client', 'login', 'signed', 'open', 'signin', 'hosted']
 
 before(async () => {
   provider = await startProvider(scope)
@@ -47,6 +47,13 @@ signed:
   token: { signing_key: '\${credentials.secret}', expires_in_ms: 300000 }
   proxy: { base_url: '${at}/v1' }
 open: { display_name: Open, auth_mode: NONE, proxy: { base_url: '${at}/v1' } }
+hosted:
+  display_name: Hosted
+  auth_mode: OAUTH2
+  authorization_url: ${at}/authorize
+  token_url: ${at}/token
+  token_response_metadata: [instance]
+  proxy: { base_url: '\${connectionConfig.instance}/v1' }
 signin:
   display_name: Sign-in
   auth_mode: OAUTH2
@@ -59,7 +66,7 @@ signin:
 `,
   })
   for (const key of kinds) {
-    const credentials = key === 'signin' && { type: 'OAUTH2', client_id: 'a', client_secret: 'b' }
+    const credentials = /^(signin|hosted)$/.test(key) && { type: 'OAUTH2', client_id: 'a', client_secret: 'b' }
     const made = await call('POST', '/integrations', {
       provider: key,
       unique_key: key,
@@ -473,6 +480,32 @@ test('a sign-in: the redirect, the token request, what is learned, and its crede
   for (const secret of ['RT-1', 'RT-2', 'RT-3']) assert.ok(!JSON.stringify(plain).includes(secret), secret)
 })
 
+test('a browser adds to the authorization page and replaces nothing of it (RFC 9101 among it)', async () => {
+  const asked = [
+    'redirect_uri',
+    'state',
+    'client_id',
+    'response_type',
+    'scope',
+    'code_challenge',
+    'code_challenge_method',
+  ]
+  const never = ['request', 'request_uri', 'registration', 'response_mode']
+  const query = [...asked, ...never, 'login_hint'].map(name => `&authorization_params[${name}]=evil`).join('')
+  const { authorize } = await begin(fairlead, 'signin', { query })
+  const sent = [...authorize.searchParams].filter(([, value]) => value === 'evil').map(([name]) => name)
+  assert.deepEqual(sent, ['login_hint'])
+  for (const name of never) assert.ok(!authorize.searchParams.has(name), name)
+})
+
+test('a link to help that is a script is no link', async () => {
+  for (const docs_connect of ['javascript:alert(1)', 'data:text/html,x', '/relative', 'JaVaScRiPt:alert(1)']) {
+    const body = { end_user: { id: 'u' }, overrides: { keyed: { docs_connect } } }
+    const refused = await call('POST', '/connect/sessions', body)
+    assert.deepEqual([refused.status, refused.json.error.code], [400, 'invalid_body'], docs_connect)
+  }
+})
+
 test('a fact beside the code is held to its form, and once is enough (§22 redirect_uri_metadata)', async () => {
   const before = (await call('GET', '/connections')).json.connections.length
   const exchanges = provider.tokenRequests.length
@@ -594,6 +627,29 @@ test('an import: 201 with all of it, the refresh token among it; the list finds 
   assert.equal((await call('GET', '/connection?limit=1&page=0')).json.connections[0].connection_id, id)
   const gone = await call('DELETE', `/connection/${encodeURIComponent(id)}?provider_config_key=signin`)
   assert.deepEqual([gone.status, gone.json], [200, { success: true }])
+})
+
+test('an import stores nothing that a sign-in would not have: no secret in the clear, no address of somebody else', async () => {
+  for (const [name, value] of [
+    ['oauth_client_secret_override', 'CLEAR-SECRET'],
+    ['oauth_refresh_token_override', 'CLEAR-SECRET'],
+    ['instance', 'https://evil.example'],
+    ['instance', 'not a url'],
+    ['instance', `${provider.url}@evil.example/`],
+  ] as const) {
+    const credentials = { type: 'OAUTH2', access_token: 'A' }
+    const body = {
+      provider_config_key: 'hosted',
+      connection_id: 'led',
+      credentials,
+      connection_config: { [name]: value },
+    }
+    const refused = await call('POST', '/connections', body)
+    assert.deepEqual([refused.status, refused.json.error.code], [400, 'invalid_body'], value)
+    assert.deepEqual(refused.json.error.errors[0].path, ['connection_config', name])
+    assert.ok(!refused.text.includes('CLEAR-SECRET'))
+  }
+  assert.deepEqual((await call('GET', '/connections?integrationId=hosted')).json.connections, [])
 })
 
 test('metadata: 201 for what replaces, 200 for what is laid over, and what was sent comes back (§27)', async () => {
