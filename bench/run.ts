@@ -6,6 +6,7 @@ import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 
 const benches = [
+  'start.ts',
   'proxy.ts',
   'read.ts',
   'oauth.ts',

@@ -1,6 +1,6 @@
 /** A large definition file of somebody's own, made up: as many entries, of the same kinds in the same mix, as such files have. */
 const mix: [mode: string, count: number][] = [
-  ['API_KEY', 323],
+  ['API_KEY', 336],
   ['OAUTH2', 293],
   ['OAUTH2_CC', 101],
   ['BASIC', 97],
@@ -15,7 +15,104 @@ const mix: [mode: string, count: number][] = [
 ]
 const single = ['AWS_SIGV4', 'INSTALL_PLUGIN', 'SIGNATURE', 'APP', 'CUSTOM', 'TBA']
 
-export const manyEntries = 987
+export const manyEntries = 1000
+
+/** The rest of what such files may say, a group at a time: every field of the wire contract's definition schema stands in some entry. */
+const extras: Record<string, string[]> = {
+  OAUTH2: [
+    `
+    authorization_url_skip_encode: [scopes]
+    authorization_url_skip_empty: true
+    authorization_url_fragment: /login
+    authorization_url_replacements: { '%20': '+' }
+    authorization_code_param_in_callback: auth_code
+    authorization_code_param_in_webhook: auth_code
+    default_scopes: [read, 'write:all']
+    available_scopes: [read, 'write:all', admin]`,
+    `
+    token_url_skip_encode: [region]
+    token_request_auth_method: basic
+    authorization_method: header
+    body_format: json
+    alternate_access_token_response_path: data.authed_user.access_token
+    expires_in_unit: milliseconds
+    token_expiration_buffer: 3600`,
+    `
+    redirect_uri_metadata: [realmId, shop]
+    webhook_response_metadata: [tenant]
+    connection_configuration: [subdomain]
+    refresh_token_response_metadata: [team.id]
+    decode_url: true
+    setup_guide_url: https://docs.example.com/setup
+    webhook_routing_script: someWebhookRouting
+    webhook_user_defined_secret: true
+    webhook_allowed_query_params: [challenge]
+    post_connection_script: somePostConnection
+    pre_connection_deletion_script: somePreDeletion`,
+    `
+    token_url_by_mode: unknown to everybody
+    connection_config:
+        region:
+            type: string
+            title: Region
+            description: Where it is
+            example: eu
+            enum: [eu, us]
+            default_value: eu
+            order: 1
+            hidden: false
+            optional: true
+            warnings: { title: Mind, text: It cannot be changed }
+        instance:
+            type: string
+            title: Instance
+            format: hostname
+            automated: true
+            visible_when: { region: [eu, us] }
+    integration_config:
+        appId: { type: string, title: App, secret: true }
+    assertion_option: { saml: { title: SAML } }`,
+  ],
+  API_KEY: [
+    `
+    credentials_verification_script: someVerification`,
+    `
+    connection_config:
+        port: { type: string, title: Port, example: 8443, default_value: 443, pattern: '^d+$' }
+        verbose: { type: string, title: Verbose, default_value: true }`,
+  ],
+  TWO_STEP: [
+    `
+    token_request_method: POST
+    body_format: json
+    token_expires_in_ms: 0
+    additional_steps:
+        - token_url: https://login.example.com/second
+          token_params: { ticket: '\${step1.ticket}' }
+          token_headers: { accept: application/json }
+    token_response_headers: [set-cookie]
+    refresh_url: https://login.example.com/again
+    refresh_token_params: { token: '\${credentials.refreshToken}' }
+    refresh_token_headers: { accept: application/json }`,
+  ],
+  OAUTH1: [
+    `
+    request_params: { scope: read }
+    request_http_method: POST
+    token_http_method: POST`,
+  ],
+  MCP_OAUTH2: [
+    `
+    client_registration: dynamic
+    registration_url: https://login.example.com/register
+    registration_params: { client_name: Acme }`,
+  ],
+}
+const extraOf = (mode: string, i: number): string => {
+  const groups = extras[mode] ?? []
+  // Every fifth entry has one, as most definitions are short.
+  return i % 5 === 0 ? (groups[(i / 5) % groups.length] ?? '') : ''
+}
 
 const body: Record<string, (name: string) => string> = {
   API_KEY: name => `
@@ -98,17 +195,27 @@ export function manyDefinitions(): string {
       return `${name}:
     display_name: Provider ${name}
     categories: [crm, productivity]
-    auth_mode: ${mode}${body[mode]?.(name) ?? ''}
+    auth_mode: ${mode}${body[mode]?.(name) ?? ''}${extraOf(mode, i)}
     proxy:
         base_url: https://api.${name}.example.com
         headers:
             accept: application/json
             x-signature: '\${hmacSha256Hex(\${now},\${apiKey})}'
+        query:
+            version: '2'
+        decompress: false
+        forward_headers_on_redirect: false
         retry:
             after: retry-after
+            at: x-reset
+            remaining: x-remaining
+            error_code: ['429', '5xx', 420]
+            in_body: { path: error.message, value: 'after (\\d+)', strategy: after }
         verification:
             method: GET
-            endpoints: [/v1/me]
+            endpoints: [/v1/me, /v1/users]
+            base_url_override: https://api.${name}.example.com
+            headers: { accept: application/json }
         paginate:
             type: cursor
             cursor_path_in_response: next
