@@ -52,6 +52,7 @@ export function TimeChart({
   label: string
 }) {
   const place = useRef<HTMLDivElement>(null)
+  const seen = useRef(false)
   const brush = useRef(onBrush)
   brush.current = onBrush
   const shown = JSON.stringify([at, lines])
@@ -108,21 +109,34 @@ export function TimeChart({
         node,
       )
     }
-    let chart = draw()
+    let chart: uPlot | undefined
     const again = () => {
-      chart.destroy()
+      chart?.destroy()
       chart = draw()
     }
+    // When it is about to be seen, so that a page with charts at its end is there without them; and from then on at once.
+    const comes = new IntersectionObserver(
+      ([entry]) => {
+        if (!entry?.isIntersecting) return
+        seen.current = true
+        if (!chart) again()
+      },
+      { rootMargin: '200px' },
+    )
+    if (seen.current) again()
+    else comes.observe(node)
     const resized = new ResizeObserver(() => {
-      if (node.clientWidth !== chart.width) again()
+      if (chart && node.clientWidth !== chart.width) again()
     })
     resized.observe(node)
     const scheme = matchMedia('(prefers-color-scheme: dark)')
-    scheme.addEventListener('change', again)
+    const repaint = () => chart && again()
+    scheme.addEventListener('change', repaint)
     return () => {
+      comes.disconnect()
       resized.disconnect()
-      scheme.removeEventListener('change', again)
-      chart.destroy()
+      scheme.removeEventListener('change', repaint)
+      chart?.destroy()
     }
   }, [shown, unit, height])
   return <div className="chart" ref={place} role="img" aria-label={label} />

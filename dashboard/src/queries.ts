@@ -76,8 +76,9 @@ const matching =
 export const useFewConnections = (filter: ConnectionsAsked, few: number, enabled: boolean) =>
   useQuery({ ...listConnections(filter, few), placeholderData: keepPreviousData, enabled })
 
-export const useOverview = () =>
-  useQuery({ queryKey: ['overview'], queryFn: () => ask<Overview>('/overview'), refetchInterval: 10_000 })
+const overview = { queryKey: ['overview'], queryFn: () => ask<Overview>('/overview') }
+
+export const useOverview = () => useQuery({ ...overview, refetchInterval: 10_000 })
 
 export const useSettings = () =>
   useQuery({ queryKey: ['settings'], queryFn: () => ask<SettingsView>('/environment/settings') })
@@ -92,24 +93,45 @@ export const useChangeSettings = () => {
 }
 
 export interface SummaryAsked {
+  /** So many until now, unless `since` says. */
   hours: number
-  parts: number
+  since?: string | undefined
+  until?: string | undefined
   provider_config_key?: string | undefined
   connection_id?: string | undefined
 }
 
-/** The last hours until now, asked anew twice a minute. */
-export const useSummary = ({ hours, parts, ...filter }: SummaryAsked) =>
+const untilAskedAnew = 30_000
+
+/** Asked anew twice a minute; for so long whoever comes back sees what was there. */
+const summary = ({ hours, since, ...filter }: SummaryAsked) => ({
+  queryKey: ['summary', hours, since, filter],
+  queryFn: () =>
+    ask<ActivitySummary>(
+      withQuery('/activity/summary', {
+        ...filter,
+        since: since ?? new Date(Date.now() - hours * 3_600_000).toISOString(),
+        parts: '48',
+      }),
+    ),
+  staleTime: untilAskedAnew,
+})
+
+export const useSummary = (asked: SummaryAsked) =>
   useQuery({
-    queryKey: ['summary', hours, parts, filter],
-    queryFn: () =>
-      ask<ActivitySummary>(
-        withQuery('/activity/summary', {
-          ...filter,
-          since: new Date(Date.now() - hours * 3_600_000).toISOString(),
-          parts: String(parts),
-        }),
-      ),
+    ...summary(asked),
     placeholderData: keepPreviousData,
-    refetchInterval: 30_000,
+    refetchInterval: asked.until ? false : untilAskedAnew,
   })
+
+export const lastDay: SummaryAsked = { hours: 24 }
+
+/** What takes longest on these pages is asked for when somebody's pointer or focus comes to the link, a moment before it is followed. */
+export function usePrefetch(): (path: string) => void {
+  const queries = useQueryClient()
+  return path => {
+    if (path === '/connections') void queries.prefetchQuery(everyConnection)
+    if (path === '/' || path === '/activity') void queries.prefetchQuery(summary(lastDay))
+    if (path === '/') void queries.prefetchQuery(overview)
+  }
+}

@@ -23,7 +23,7 @@ export function Rows<T>({ items, kind, height, keyOf, open, label, onScrolled, o
     count: items.length,
     getScrollElement: () => sheet.current,
     estimateSize: () => height,
-    overscan: 12,
+    overscan: 8,
   })
   const shown = rows.getVirtualItems()
   const last = shown.at(-1)?.index ?? 0

@@ -18,7 +18,7 @@ import { PlaygroundPage } from './pages/playground.tsx'
 import { SettingsPage } from './pages/settings.tsx'
 import { WebhooksPage } from './pages/webhooks.tsx'
 import { Empty, Fault, Field, Icon, Link, Modal, Page } from './parts.tsx'
-import { everyConnection, useFewConnections, useIntegrations } from './queries.ts'
+import { useFewConnections, useIntegrations, usePrefetch } from './queries.ts'
 import { navigate, useRoute } from './route.ts'
 
 const rooms = [
@@ -37,6 +37,7 @@ export function Shell({ standing, become }: { standing: OperatorStanding; become
   const { path } = useRoute()
   const [palette, setPalette] = useState(false)
   const queries = useQueryClient()
+  const prefetch = usePrefetch()
   const environment = currentEnvironment()
   const [, redraw] = useState(0)
   const choose = (name: string) => {
@@ -90,8 +91,8 @@ export function Shell({ standing, become }: { standing: OperatorStanding; become
                 <Link
                   to={to}
                   aria-current={current(to) ? 'page' : undefined}
-                  // On its way before the button is let go: the longest list there is.
-                  onPointerEnter={() => to === '/connections' && void queries.prefetchQuery(everyConnection)}
+                  onPointerEnter={() => prefetch(to)}
+                  onFocus={() => prefetch(to)}
                 >
                   <Icon name={icon} />
                   {name}

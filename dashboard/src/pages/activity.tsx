@@ -1,11 +1,11 @@
-import type { ActivityBodies, ActivitySummary, ActivityView } from '@fairlead/contract'
+import type { ActivityBodies, ActivityView } from '@fairlead/contract'
 import { keepPreviousData, useInfiniteQuery, useMutation, useQuery } from '@tanstack/react-query'
 import { useCallback, useEffect, useState } from 'react'
 import { ask, enc } from '../api.ts'
 import { CallsChart } from '../charts.tsx'
 import { bytes, clockTime, count, exact, ms, percent, short } from '../format.ts'
 import { Card, copyText, Empty, Fault, Id, Link, Loaded, Modal, Page, Skeleton } from '../parts.tsx'
-import { useIntegrations } from '../queries.ts'
+import { useIntegrations, useSummary } from '../queries.ts'
 import { hrefOf, navigate, setQuery, useRoute, withQuery } from '../route.ts'
 import { Rows } from '../rows.tsx'
 import { Status } from './connection.tsx'
@@ -270,21 +270,7 @@ function Histogram({
   const { query } = useRoute()
   const span = query.get('span') ?? '24'
   const { provider_config_key, connection_id, since, until } = filter
-  const summary = useQuery({
-    queryKey: ['summary', 'activity', provider_config_key, connection_id, since, until, span],
-    queryFn: () =>
-      ask<ActivitySummary>(
-        withQuery('/activity/summary', {
-          provider_config_key,
-          connection_id,
-          since: since ?? new Date(Date.now() - Number(span) * 3_600_000).toISOString(),
-          until,
-          parts: '60',
-        }),
-      ),
-    placeholderData: keepPreviousData,
-    refetchInterval: until ? false : 15_000,
-  })
+  const summary = useSummary({ hours: Number(span), provider_config_key, connection_id, since, until })
   return (
     <Card
       plain

@@ -4,12 +4,12 @@ import { ask, currentEnvironment, enc } from '../api.ts'
 import { CallsChart, LatencyChart, RefreshChart, Sparkline } from '../charts.tsx'
 import { count, ms, percent } from '../format.ts'
 import { Card, CopyField, Empty, Fault, Link, Loaded, Page, Skeleton, State, Time } from '../parts.tsx'
-import { useIntegrations, useOverview, useSummary } from '../queries.ts'
+import { lastDay, useIntegrations, useOverview, useSummary } from '../queries.ts'
 import { navigate, withQuery } from '../route.ts'
 
 export function HomePage({ canChange }: { canChange: boolean }) {
   const overview = useOverview()
-  const day = useSummary({ hours: 24, parts: 48 })
+  const day = useSummary(lastDay)
   const integrations = useIntegrations()
   const states = overview.data?.states
   const total = states ? Object.values(states).reduce((sum, n) => sum + (n ?? 0), 0) : 0

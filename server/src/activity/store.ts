@@ -247,10 +247,13 @@ export interface Latencies {
   p99_ms: number | null
 }
 
+/** Latencies are counted in steps of 2 %, so a percentile is told within 1 %. */
+const stepsPerE = 50
+
 /**
- * `part` is null for the whole. Both from one scan by the index of the environment (or connection, or integration); each part of 100,000
- * calls sorts its own latencies, which is what this costs. Parts are found among their beginnings: computing them from the instant is
- * `numeric` arithmetic, which cost as much as all the rest (307 ms against 152, on the same busy machine).
+ * `part` is null for the whole. One scan, and a count of each latency's step in each part: sorting the latencies themselves, part by part and
+ * once more for the whole, took 210 ms of 100,000 calls where this takes 125 and reading them alone 25, on the same busy machine. Parts are
+ * found among their beginnings: computing them from the instant is `numeric` arithmetic.
  */
 export const summarise = (
   db: Db,
@@ -261,18 +264,25 @@ export const summarise = (
   const step = (until.getTime() - since.getTime()) / parts
   const beginnings = Array.from({ length: parts }, (_, part) => new Date(since.getTime() + part * step))
   return db.query(sql`
-    select part, count(*)::int as calls, count(*) filter (where outcome <> 'answered' or status >= 400)::int as errors,
-      count(*) filter (where refreshed)::int as refreshed,
-      percentile_cont(0.5) within group (order by total_ms) as p50_ms,
-      percentile_cont(0.95) within group (order by total_ms) as p95_ms,
-      percentile_cont(0.99) within group (order by total_ms) as p99_ms
-    from (
-      select outcome, status, refreshed, total_ms, width_bucket(at, ${beginnings}::timestamptz[]) - 1 as part
+    with counted as (
+      select width_bucket(at, ${beginnings}::timestamptz[]) - 1 as part,
+        round(${stepsPerE}::float8 * ln(greatest(total_ms, 0.01)::float8))::int as step, count(*) as calls,
+        count(*) filter (where outcome <> 'answered' or status >= 400) as errors, count(*) filter (where refreshed) as refreshed
       from activity
       where environment_id = ${environmentId} and at >= ${since} and at < ${until}
         and (${connection}::text is null or connection_id = ${connection})
-        and (${integration}::text is null or provider_config_key = ${integration})) as calls
-    group by grouping sets ((part), ())`)
+        and (${integration}::text is null or provider_config_key = ${integration})
+      group by 1, 2),
+    both_sizes as (
+      select * from counted
+      union all select null, step, sum(calls), sum(errors), sum(refreshed) from counted group by step),
+    ranked as (
+      select *, sum(calls) over (partition by part order by step) as upto, sum(calls) over (partition by part) as whole from both_sizes)
+    select part, sum(calls)::int as calls, sum(errors)::int as errors, sum(refreshed)::int as refreshed,
+      exp(min(step) filter (where upto >= 0.5 * whole) / ${stepsPerE}::float8) as p50_ms,
+      exp(min(step) filter (where upto >= 0.95 * whole) / ${stepsPerE}::float8) as p95_ms,
+      exp(min(step) filter (where upto >= 0.99 * whole) / ${stepsPerE}::float8) as p99_ms
+    from ranked group by part`)
 }
 
 /** Calls of an environment that were not recorded, of the time a filter names. */

@@ -6,11 +6,9 @@
 import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Page } from 'playwright-core'
-import { openDb } from '../../src/db/open.ts'
-import { newOwner, password } from '../support/operator.ts'
-import { newEncryptionKey, vaultOn } from '../support/vault.ts'
-import { fillWithData } from './support/data.ts'
-import { type BrowserWorld, sandbox, startBrowserWorld } from './world.ts'
+import { password } from '../support/operator.ts'
+import { startBusyWorld, startSetUpWorld } from './support/busy.ts'
+import { type BrowserWorld, sandbox } from './world.ts'
 
 const folder = join(import.meta.dirname, '../../../screenshots')
 const pictures = join(import.meta.dirname, '../../../docs/pictures')
@@ -237,70 +235,12 @@ export const faces: Record<string, ((camera: Camera) => Promise<void>)[]> = {
   docs: [docs],
 }
 
-const providers = `
-ledger:
-  display_name: Ledger
-  auth_mode: API_KEY
-  docs_connect: https://ledger.example/keys
-  proxy: { base_url: 'https://api.ledger.example', headers: { Authorization: 'Bearer \${apiKey}' } }
-  credentials:
-    apiKey:
-      type: string
-      title: API key
-      description: An administrator makes one under Settings, API.
-      example: lk_live_4f2a…
-      pattern: ^lk_(live|test)_
-      secret: true
-      doc_section: keys
-  connection_config:
-    workspace: { type: string, title: Workspace, suffix: .ledger.example, pattern: '^[a-z]+$', order: 1 }
-`
-
-/** A sign-in as somebody would do it, and what they would do then. */
-async function connectOne(world: BrowserWorld): Promise<void> {
-  const { page } = await world.visit()
-  await page.goto(await world.newLink({ end_user: { id: 'ada', display_name: 'Ada of Acme', email: 'ada@acme.com' } }))
-  await page.getByText('Salesforce Sandbox').first().click()
-  await page.getByRole('radio', { name: 'Sandbox' }).check()
-  await page.getByRole('button', { name: 'Continue' }).click()
-  const opened = page.waitForEvent('popup')
-  await page.getByRole('button', { name: /^Continue to/ }).click()
-  const window = await opened
-  await window.getByRole('button', { name: 'Log In' }).click()
-  await window.getByRole('button', { name: 'Allow' }).click()
-  await page.getByRole('heading', { name: 'Salesforce Sandbox is connected' }).waitFor()
-  await world.leave()
-  const [connection] = await world.connections()
-  const at = { 'Provider-Config-Key': sandbox, 'Connection-Id': connection!.connection_id }
-  for (const path of ['limits', 'query?q=SELECT+Name+FROM+Account', 'sobjects/Account/none', 'sobjects', 'limits'])
-    await world.fairlead.call('GET', `/proxy/services/data/v66.0/${path}`, undefined, at)
-}
-
 async function main(only: string[]): Promise<void> {
   const closers: (() => Promise<void>)[] = []
   const ends = { after: (close: () => Promise<void>) => void closers.push(close) }
-  const encryptionKey = newEncryptionKey()
-  const world = await startBrowserWorld(ends, providers, { FAIRLEAD_ENCRYPTION_KEY: encryptionKey })
-  const { call, databaseUrl } = world.fairlead
   try {
-    await call('PATCH', '/environment/settings', { connect_ui: { product_name: 'Beacon CRM' } })
-    const credentials = { type: 'OAUTH2', client_id: 'x', client_secret: 'y' }
-    for (const body of [
-      { provider: 'ledger', unique_key: 'ledger' },
-      { provider: 'salesforce', unique_key: 'salesforce', credentials },
-    ]) {
-      const made = await call('POST', '/integrations', body)
-      if (made.status !== 200) throw new Error(made.text)
-    }
-    await newOwner(world.fairlead)
     const isBusy = only.length === 0 || only.some(face => ['dashboard', 'readme'].includes(face))
-    if (isBusy) {
-      await call('PATCH', '/environment/settings', { webhook_url: 'https://hooks.acme.com/fairlead' })
-      const { db, close } = await openDb({ url: databaseUrl })
-      ends.after(close)
-      await fillWithData(world.fairlead, db, await vaultOn(db, encryptionKey))
-      await connectOne(world)
-    }
+    const world = await (isBusy ? startBusyWorld : startSetUpWorld)(ends)
     const walks: [string, ((camera: Camera) => Promise<void>)[]][] = only.includes('readme')
       ? [['readme', [readme]]]
       : Object.entries(faces).filter(([face]) => only.length === 0 || only.includes(face))
