@@ -148,6 +148,16 @@ const overview = z
     renewed_today: z
       .number()
       .openapi({ description: 'How often tokens were renewed in the last 24 hours, to the hour.' }),
+    renewals: z
+      .array(
+        z.object({
+          at: z.string().openapi({ description: 'The beginning of the hour.' }),
+          renewed: z.number(),
+          refused: z.number().openapi({ description: 'By the provider, for good: somebody has to sign in again.' }),
+          unavailable: z.number().openapi({ description: 'No answer, or none that decides; tried again.' }),
+        }),
+      )
+      .openapi({ description: 'What came of attempts at renewing tokens, hour by hour for a day.' }),
     failing: z.number().openapi({ description: 'Grants whose last renewal failed.' }),
     soonest: z
       .object({ connection_id: z.string(), provider_config_key: z.string(), expires_at: z.string() })

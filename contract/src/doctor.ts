@@ -31,3 +31,38 @@ export const examineConnection = createRoute({
   },
   responses: { 200: json(z.object({ findings: z.array(finding) }), 'What was found.'), ...failing },
 })
+
+const usage = z
+  .object({
+    is_told: z.boolean().openapi({ description: 'Whether this provider says in its answers how much is used.' }),
+    reserve_percent: z
+      .number()
+      .nullable()
+      .openapi({ description: 'Of the limit: kept for calls that do not say `Fairlead-Priority: background`.' }),
+    usage: z
+      .object({
+        used: z.number(),
+        limit: z.number(),
+        at: z.string().openapi({ description: 'When the provider said so.' }),
+      })
+      .nullable()
+      .openapi({
+        description: 'Null until a call through this server was answered, and when that was over an hour ago.',
+      }),
+  })
+  .openapi('Usage')
+export type Usage = z.infer<typeof usage>
+
+export const getUsage = createRoute({
+  method: 'get',
+  path: '/connections/{connectionId}/usage',
+  summary: "How much of its provider's limit of calls the account of a connection has used",
+  description:
+    'As the last answer to a call through this server said by itself, for instance in `Sforce-Limit-Info`; nobody is asked. All programs that call the account share the limit.',
+  security: anyKeyWith('environment:connections:read', 'environment:connections:read_credentials'),
+  request: {
+    params: z.object({ connectionId }),
+    query: z.strictObject({ provider_config_key: integrationKey }),
+  },
+  responses: { 200: json(usage, 'What is known.'), ...failing },
+})

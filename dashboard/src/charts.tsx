@@ -1,5 +1,5 @@
 /** Drawings: a sparkline, a chart of a time with a brush (uPlot), and a token's life as a picture. */
-import type { ActivitySummary, TokenTimeline } from '@fairlead/contract'
+import type { ActivitySummary, Overview, TokenTimeline } from '@fairlead/contract'
 import { type CSSProperties, useEffect, useRef } from 'react'
 import uPlot from 'uplot'
 import { ago, exact } from './format.ts'
@@ -163,14 +163,22 @@ export function CallsChart({
   )
 }
 
-export function RefreshChart({ summary }: { summary: ActivitySummary }) {
+export function RenewalsChart({ renewals }: { renewals: Overview['renewals'] }) {
+  const sum = (of: 'renewed' | 'refused' | 'unavailable') => renewals.reduce((total, one) => total + one[of], 0)
   return (
-    <TimeChart
-      label={`${summary.refreshed} calls whose token was renewed on the way`}
-      at={summary.buckets.map(one => one.at)}
-      unit=""
-      lines={[{ label: 'Renewals', values: summary.buckets.map(one => one.refreshed), colour: '--accent', bars: true }]}
-    />
+    <>
+      <TimeChart
+        label={`${sum('renewed')} renewed, ${sum('unavailable')} without an answer that decides, ${sum('refused')} refused`}
+        at={renewals.map(one => one.at)}
+        unit=""
+        lines={[
+          { label: 'Renewed', values: renewals.map(one => one.renewed), colour: '--accent' },
+          { label: 'In doubt', values: renewals.map(one => one.unavailable), colour: '--degraded', dash: [6, 4] },
+          { label: 'Refused', values: renewals.map(one => one.refused), colour: '--attention', dash: [2, 3] },
+        ]}
+      />
+      <Legend names={['Renewed', 'In doubt or unavailable, tried again', 'Refused']} />
+    </>
   )
 }
 
@@ -187,21 +195,41 @@ export function LatencyChart({ summary }: { summary: ActivitySummary }) {
           { label: 'p99', values: summary.buckets.map(one => one.p99_ms), colour: '--attention', dash: [2, 3] },
         ]}
       />
-      <p className="legend body">
-        <span>
-          <i className="l1" />
-          p50
-        </span>
-        <span>
-          <i className="l2" />
-          p95
-        </span>
-        <span>
-          <i className="l3" />
-          p99
-        </span>
-      </p>
+      <Legend names={['p50', 'p95', 'p99']} />
     </>
+  )
+}
+
+/** The three lines in their order: whole, dashed, dotted. */
+function Legend({ names }: { names: [string, string, string] }) {
+  return (
+    <p className="legend body">
+      {names.map((name, n) => (
+        <span key={name}>
+          <i className={`l${n + 1}`} />
+          {name}
+        </span>
+      ))}
+    </p>
+  )
+}
+
+/** How much of a limit is used, and where what is kept for calls that cannot wait begins. */
+export function Meter({ used, limit, reservePercent }: { used: number; limit: number; reservePercent: number }) {
+  const share = Math.min(100, (100 * used) / (limit || 1))
+  const reserve = 100 - reservePercent
+  return (
+    <svg
+      className="meter"
+      viewBox="0 0 100 12"
+      preserveAspectRatio="none"
+      role="img"
+      aria-label={`${used} of ${limit} used; from ${reserve} % on, background calls are refused`}
+    >
+      <rect y="2" width="100" height="8" fill="var(--sunken)" />
+      <rect y="2" width={share} height="8" fill={share >= reserve ? 'var(--attention)' : 'var(--accent)'} />
+      <line x1={reserve} x2={reserve} y1="0" y2="12" stroke="var(--ink)" vectorEffect="non-scaling-stroke" />
+    </svg>
   )
 }
 

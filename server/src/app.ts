@@ -52,6 +52,7 @@ import {
   countUnwell,
   createCredentialStore,
   pruneCredentials,
+  type RenewalCount,
   readEpoch,
   sealedTokens,
   tellTrust,
@@ -221,11 +222,11 @@ export async function startApp(
         await pruneOperators(db)
       }),
     )
-    let renewals = new Map<number, number>()
+    let renewals = new Map<string, RenewalCount>()
     closers.push(
       every(seconds(1), log, async () => {
         if (renewals.size === 0) return
-        const counted = renewals
+        const counted = [...renewals.values()]
         renewals = new Map()
         await countRenewals(db, counted)
       }),
@@ -244,8 +245,12 @@ export async function startApp(
       },
       onOutcome(outcome, { environmentId }) {
         observed.refresh(outcome)
-        if (outcome.kind === 'renewed') renewals.set(environmentId, (renewals.get(environmentId) ?? 0) + 1)
-        tracing?.annotate({ 'fairlead.outcome': outcome.kind })
+        const { kind } = outcome
+        if (kind !== 'not_claimed') {
+          const key = `${environmentId} ${kind}`
+          renewals.set(key, { environmentId, outcome: kind, n: (renewals.get(key)?.n ?? 0) + 1 })
+        }
+        tracing?.annotate({ 'fairlead.outcome': kind })
       },
       onRenewed: credential => connections.credentialRenewed(credential.id),
       // Lost with the database away; then each server finds out for itself.

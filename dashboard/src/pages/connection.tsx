@@ -1,10 +1,10 @@
 import { Menu } from '@base-ui/react/menu'
-import type { ActivityView, ConnectionView, ExplainedCause, Finding, TokenTimeline } from '@fairlead/contract'
+import type { ActivityView, ConnectionView, ExplainedCause, Finding, TokenTimeline, Usage } from '@fairlead/contract'
 import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query'
 import { useState } from 'react'
 import { ApiError, ask, enc, post } from '../api.ts'
-import { TokenPicture } from '../charts.tsx'
-import { ms } from '../format.ts'
+import { Meter, TokenPicture } from '../charts.tsx'
+import { count, ms, percent } from '../format.ts'
 import {
   Card,
   CopyField,
@@ -150,6 +150,7 @@ export function ConnectionPage({
               </div>
               <div className="stack">
                 <Scopes {...view.scopes} />
+                <UsageCard base={base} named={named} />
                 <WebhookAddressCard base={base} named={named} canChange={canChange} />
                 <Card title="Account" note="What the provider told.">
                   <Facts values={view.connection_config} />
@@ -439,6 +440,34 @@ function Scopes({ requested, granted }: { requested: string[]; granted: string[]
         ))}
         {granted.length + missing.length === 0 && <span className="soft">None are known.</span>}
       </div>
+    </Card>
+  )
+}
+
+/** Where the provider says in its answers how much of its limit is used, as Salesforce does. */
+function UsageCard({ base, named }: { base: string; named: string }) {
+  const asked = useQuery({
+    queryKey: ['usage', base, named],
+    queryFn: () => ask<Usage>(`${base}/usage${named}`),
+    refetchInterval: 15_000,
+  })
+  if (!asked.data?.is_told) return null
+  const { usage, reserve_percent } = asked.data
+  return (
+    <Card title="Calls of the day" note="The account's limit at the provider; every program that calls it shares it.">
+      {usage ? (
+        <div className="stack tight">
+          <p>
+            <strong>{count(usage.used)}</strong> of {count(usage.limit)} used ({percent(usage.used, usage.limit)})
+          </p>
+          <Meter used={usage.used} limit={usage.limit} reservePercent={reserve_percent ?? 0} />
+          <p className="small soft">
+            Beyond the line, {reserve_percent} % are kept for calls that cannot wait. As of <Time at={usage.at} />.
+          </p>
+        </div>
+      ) : (
+        <p className="soft">Not known: no call of the last hour went through this server.</p>
+      )}
     </Card>
   )
 }

@@ -1,7 +1,7 @@
 import type { ActivityView } from '@fairlead/contract'
 import { useQuery } from '@tanstack/react-query'
 import { ask, currentEnvironment, enc } from '../api.ts'
-import { CallsChart, LatencyChart, RefreshChart, Sparkline } from '../charts.tsx'
+import { CallsChart, LatencyChart, RenewalsChart, Sparkline } from '../charts.tsx'
 import { count, ms, percent } from '../format.ts'
 import { Card, CopyField, Empty, Fault, Link, Loaded, Page, Skeleton, State, Time } from '../parts.tsx'
 import { lastDay, useIntegrations, useOverview, useSummary } from '../queries.ts'
@@ -84,7 +84,7 @@ export function HomePage({ canChange }: { canChange: boolean }) {
         </Link>
         <Link to="/connections?state=degraded" className="card figure">
           <span className="soft">Tokens renewed</span>
-          {overview.data && day.data ? (
+          {overview.data ? (
             <>
               <strong>
                 {count(overview.data.renewed_today)}
@@ -102,8 +102,9 @@ export function HomePage({ canChange }: { canChange: boolean }) {
                 )}
               </span>
               <Sparkline
-                values={day.data.buckets.map(one => one.refreshed)}
-                label="Calls whose token was renewed on the way"
+                values={overview.data.renewals.map(one => one.renewed)}
+                bad={overview.data.renewals.map(one => one.refused + one.unavailable)}
+                label="Renewals of the last 24 hours; the dashed line is those that were refused or in doubt"
               />
             </>
           ) : (
@@ -164,9 +165,11 @@ export function HomePage({ canChange }: { canChange: boolean }) {
           <Card title="Latency" note="from a call's arrival to the end of its answer" plain>
             <LatencyChart summary={day.data} />
           </Card>
-          <Card title="Renewals" note="calls whose token was renewed on the way, per half hour" plain>
-            <RefreshChart summary={day.data} />
-          </Card>
+          {overview.data && (
+            <Card title="Renewals of tokens" note="what came of each attempt, per hour" plain>
+              <RenewalsChart renewals={overview.data.renewals} />
+            </Card>
+          )}
         </div>
       )}
     </Page>

@@ -88,13 +88,15 @@ export function connectionRoutes(deps: Deps) {
 
   app.openapi(guard(getOverview), async c => {
     const { environment } = environmentCaller(c.get('caller'))
-    const [{ states, soonest, ...counts }, { connections: attention }] = await Promise.all([
+    const [{ states, soonest, failing, renewals }, { connections: attention }] = await Promise.all([
       overviewOf(environment.id),
       listConnections(db, environment.id, { troubled: true, limit: 20 }),
     ])
     return c.json(
       {
-        ...counts,
+        failing,
+        renewals: renewals.map(({ at, ...outcomes }) => ({ at: isoZulu(new Date(at)), ...outcomes })),
+        renewed_today: renewals.reduce((sum, { renewed }) => sum + renewed, 0),
         states: { active: 0, degraded: 0, needs_reauth: 0, blocked_by_policy: 0, paused: 0, ...states },
         soonest: soonest && { ...soonest, expires_at: isoZulu(new Date(soonest.expires_at)) },
         attention: (await Promise.all(attention.map(explained))).map(listedView),

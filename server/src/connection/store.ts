@@ -192,7 +192,7 @@ export async function readTimeline(db: Db, credentialId: string): Promise<Timeli
 
 export interface OverviewRow {
   states: Record<string, number>
-  renewed_today: number
+  renewals: { at: string; renewed: number; refused: number; unavailable: number }[]
   failing: number
   soonest: { connection_id: string; provider_config_key: string; expires_at: string } | null
 }
@@ -212,8 +212,14 @@ export async function readOverview(db: Db, environmentId: number): Promise<Overv
     states as (select state, count(*)::int as n from unwell group by 1)
     select (select coalesce(jsonb_object_agg(state, n), '{}') from states) as states,
       (select count(*)::int from connection where environment_id = ${environmentId}) as connections,
-      (select coalesce(sum(n), 0)::int from renewal_count
-        where environment_id = ${environmentId} and hour > clock_timestamp() - interval '1 day') as renewed_today,
+      (select jsonb_agg(jsonb_build_object('at', h.hour, 'renewed', h.renewed, 'refused', h.refused, 'unavailable', h.unavailable) order by h.hour)
+        from (
+          select hour, coalesce(sum(n) filter (where outcome = 'renewed'), 0) as renewed,
+            coalesce(sum(n) filter (where outcome = 'refused'), 0) as refused,
+            coalesce(sum(n) filter (where outcome = 'unavailable'), 0) as unavailable
+          from generate_series(date_trunc('hour', clock_timestamp()) - interval '23 hours', clock_timestamp(), interval '1 hour') as hour
+            left join (select * from renewal_count where environment_id = ${environmentId}) as r using (hour)
+          group by hour) as h) as renewals,
       (select count(*)::int from unwell where state = 'degraded') as failing,
       (select jsonb_build_object('connection_id', u.connection_id, 'provider_config_key', i.unique_key, 'expires_at', u.expires_at)
         from unwell u join integration i on i.id = u.integration_id

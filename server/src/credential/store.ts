@@ -412,14 +412,21 @@ export async function countInDoubt(db: Db): Promise<number> {
   return row!.grants
 }
 
-/** Adds what this process has renewed. In the order of their ids, so that two processes wait for each other and do not deadlock. */
-export const countRenewals = (db: Db, byEnvironment: Map<number, number>): Promise<object[]> => {
-  const sorted = [...byEnvironment].sort(([a], [b]) => a - b)
+export interface RenewalCount {
+  environmentId: number
+  outcome: 'renewed' | 'refused' | 'unavailable'
+  n: number
+}
+
+/** Adds what this process has tried. In one order, so that two processes wait for each other and do not deadlock. */
+export const countRenewals = (db: Db, counts: RenewalCount[]): Promise<object[]> => {
+  const sorted = counts.toSorted((a, b) => a.environmentId - b.environmentId || (a.outcome < b.outcome ? -1 : 1))
   return db.query(sql`
-    insert into renewal_count (environment_id, hour, n)
-    select e.id, date_trunc('hour', clock_timestamp()), given.n
-    from unnest(${sorted.map(([id]) => id)}::int[], ${sorted.map(([, n]) => n)}::bigint[]) as given (id, n) join environment e on e.id = given.id
-    on conflict (environment_id, hour) do update set n = renewal_count.n + excluded.n`)
+    insert into renewal_count (environment_id, hour, outcome, n)
+    select e.id, date_trunc('hour', clock_timestamp()), given.outcome, given.n
+    from unnest(${sorted.map(one => one.environmentId)}::int[], ${sorted.map(one => one.outcome)}::text[],
+      ${sorted.map(one => one.n)}::bigint[]) as given (id, outcome, n) join environment e on e.id = given.id
+    on conflict (environment_id, hour, outcome) do update set n = renewal_count.n + excluded.n`)
 }
 
 const keptDays = 90

@@ -1,8 +1,9 @@
 /**
  * The doctor. This room owns GET /connections/:connectionId/doctor: it hands a provider's hooks what they need to look at one connection,
- * each question with a deadline, to hosts on the provider's list and a bounded number of times.
+ * each question with a deadline, to hosts on the provider's list and a bounded number of times. And GET /connections/:connectionId/usage,
+ * for which nobody is asked: what answers to calls said by themselves.
  */
-import { examineConnection } from '@fairlead/contract'
+import { examineConnection, getUsage } from '@fairlead/contract'
 import { environmentCaller } from '../account/caller.ts'
 import type { Connections } from '../connection/live.ts'
 import { ask, askApi } from '../credential/ask.ts'
@@ -12,6 +13,7 @@ import type { Timing } from '../credential/timing.ts'
 import { Failure } from '../errors.ts'
 import { api, type Guard } from '../http/api.ts'
 import type { Log } from '../lib/log.ts'
+import { isoZulu } from '../lib/time.ts'
 import { type Catalogue, hostAllowed } from '../provider/catalogue.ts'
 import type { Patient } from '../provider/hooks.ts'
 import type { Egress } from '../seams.ts'
@@ -27,7 +29,7 @@ interface Deps {
   url: string
   exits(): Promise<string[]>
   /** What some answer said lately of the calls of a day. */
-  usageOf(live: Awaited<ReturnType<Connections['live']>>): { used: number; limit: number } | undefined
+  usageOf(live: Awaited<ReturnType<Connections['live']>>): { used: number; limit: number; at: number } | undefined
 }
 
 /** Upstream, for one examination. */
@@ -89,6 +91,22 @@ export function doctorRoutes(deps: Deps) {
       },
     }
     return c.json({ findings: await examine(patient) }, 200)
+  })
+
+  app.openapi(guard(getUsage), async c => {
+    const { environment } = environmentCaller(c.get('caller'))
+    const key = c.req.valid('query').provider_config_key
+    const live = await connections.live(environment.id, key, c.req.valid('param').connectionId, 'not_found')
+    const usage = deps.usageOf(live)
+    const rule = live.provider.rate_limit
+    return c.json(
+      {
+        is_told: rule !== undefined,
+        reserve_percent: rule?.reserve_percent ?? null,
+        usage: usage ? { used: usage.used, limit: usage.limit, at: isoZulu(new Date(usage.at)) } : null,
+      },
+      200,
+    )
   })
 
   return app

@@ -23,9 +23,11 @@ export interface Limits {
 /** What was learned may be wrong or about something narrower than we think: after this long it is tried again. */
 const longestRefusal = minutes(1)
 
-interface Usage {
+export interface Usage {
   used: number
   limit: number
+  /** When an answer said so, by the wall clock. */
+  at: number
 }
 
 export function createLimits(clock: Clock): Limits {
@@ -61,7 +63,7 @@ export function createLimits(clock: Clock): Limits {
       const told = rule && first(headers[rule.usage_header])
       const { used, limit } = (told && patternOf(rule).exec(told)?.groups) || {}
       if (used !== undefined && limit !== undefined)
-        usage.set(accountOf(live), { used: Number(used), limit: Number(limit) })
+        usage.set(accountOf(live), { used: Number(used), limit: Number(limit), at: clock.wall() })
 
       const wait = refusedFor(status, headers, clock.wall())
       if (wait === undefined || wait <= 0) return

@@ -119,6 +119,10 @@ function interactionsOn(page: Page, url: string, connection: string): Interactio
   const press = (name: string, prepare: () => Promise<unknown>, on: string, seen: string): Interaction => ({
     ...{ name, event: 'keydown', prepare, on, seen },
   })
+  const noPalette = async () => {
+    await page.keyboard.press('Escape')
+    await visit(['/settings', 'main input'])
+  }
   const list = () => visit(['/connections', '.line .state.active'])
   const calls = () => visit(['/activity', '.line.calls .good'])
   const found = "document.querySelector('.filters .end').textContent"
@@ -204,17 +208,19 @@ function interactionsOn(page: Page, url: string, connection: string): Interactio
       'the last hour of the chart',
       async () => {
         await calls()
+        await page.locator('.chart canvas').waitFor()
         await page.evaluate(`globalThis.day = ${chart}`)
       },
       '.chip:text-is("Last hour")',
       `${chart} !== day`,
     ),
-    press('⌘K', () => visit(['/settings', 'main input']), 'Control+k', has('[role=dialog] input')),
+    press('⌘K', noPalette, 'Control+k', has('[role=dialog] input')),
     press(
       'a letter in ⌘K',
       async () => {
-        await visit(['/settings', 'main input'])
+        await noPalette()
         await page.keyboard.press('Control+k')
+        await page.getByRole('textbox', { name: 'Go to' }).waitFor()
         await page.keyboard.type('Customer ')
         await page.waitForTimeout(500)
       },

@@ -4,6 +4,7 @@ import { test } from 'node:test'
 import { causes, states, warnings } from '@fairlead/contract'
 import { sql } from '../../src/db/sql.ts'
 import { until } from '../db/until.ts'
+import type { Fairlead } from '../support/fairlead.ts'
 import { openSite } from './support/site.ts'
 
 test('a refresh on demand renews the tokens and says how the connection stands', async t => {
@@ -39,6 +40,17 @@ test('a refresh on demand renews the tokens and says how the connection stands',
   )
   assert.match(busy.headers.get('retry-after') ?? '', /^[1-5]$/)
 
+  // Both attempts are counted, by hour, and those of another environment elsewhere.
+  await site.db.query(sql`
+    insert into renewal_count select id, date_trunc('hour', clock_timestamp()), 'renewed', 9 from environment where name = 'prod'`)
+  const counted = async () => {
+    const { renewals, renewed_today } = (await second.call('GET', '/overview')).json
+    assert.equal(renewals.length, 24)
+    const sum = (of: string) => renewals.reduce((total: number, one: Record<string, number>) => total + one[of]!, 0)
+    return [renewed_today, sum('renewed'), sum('unavailable'), sum('refused')].join(' ')
+  }
+  await until(async () => (await counted()) === '1 1 1 0')
+
   for (const verb of ['refresh', 'pause', 'resume']) {
     const missing = await first.call('POST', `/connections/none/${verb}?provider_config_key=sf`)
     assert.deepEqual([missing.status, missing.json.error.code], [404, 'not_found'])
@@ -46,6 +58,23 @@ test('a refresh on demand renews the tokens and says how the connection stands',
     assert.deepEqual([unknown.status, unknown.json.error.code], [400, 'unknown_provider_config'])
     assert.equal((await first.call('POST', `/connections/${id}/${verb}`)).status, 400)
   }
+})
+
+test('what an answer said of the limit of calls is told by the server that saw it', async t => {
+  const site = await openSite(t)
+  const [first, second] = site.servers
+  const id = await site.connect('ada')
+  const usage = async (server: Fairlead) =>
+    (await server.call('GET', `/connections/${id}/usage?provider_config_key=sf`)).json
+  const asked = site.simulator.control.counters()
+  assert.deepEqual(await usage(first), { is_told: true, reserve_percent: 10, usage: null })
+  assert.deepEqual(site.simulator.control.counters(), asked, 'nobody is asked')
+  const { headers } = await site.proxied(first, id)
+  const [, used, limit] = /api-usage=(\d+)\/(\d+)/.exec(headers.get('sforce-limit-info') ?? '') ?? []
+  const { at, ...told } = (await usage(first)).usage
+  assert.deepEqual(told, { used: Number(used), limit: Number(limit) })
+  assert.ok(Math.abs(Date.parse(at) - Date.now()) < 60_000)
+  assert.equal((await usage(second)).usage, null)
 })
 
 test('a paused connection refuses everything that uses it, on every server, until it is resumed', async t => {

@@ -196,6 +196,7 @@ test('every operation of the document is called, and answers as it says', async 
   await ask('GET /connections', '/connections?integrationId=sf&limit=1')
   await ask('GET /connections/{connectionId}', `${of(ada)}${key}`)
   await ask('GET /connections/{connectionId}/timeline', `${of(ada)}/timeline${key}`)
+  await ask('GET /connections/{connectionId}/usage', `${of(ada)}/usage${key}`)
   await ask('POST /connections', undefined, {
     body: { provider_config_key: 'sf', credentials: { type: 'OAUTH2', access_token: 'brought along' } },
   })

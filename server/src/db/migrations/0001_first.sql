@@ -274,12 +274,13 @@ create unique index credential_one_grant on credential (integration_id, token_fp
 create index credential_by_account on credential (account) where account is not null and gone_at is null;
 create index credential_tombstones on credential (gone_at) where gone_at is not null;
 
--- How often tokens were renewed, by hour: to count the grants themselves, the table would be read whole.
+-- What came of attempts at renewing tokens, by hour: to count the grants themselves, the table would be read whole.
 create table renewal_count (
   environment_id integer not null references environment on delete cascade,
   hour timestamptz not null,
+  outcome text not null check (outcome in ('renewed', 'refused', 'unavailable')),
   n bigint not null,
-  primary key (environment_id, hour)
+  primary key (environment_id, hour, outcome)
 );
 
 create function credential_state_began() returns trigger language plpgsql as $$

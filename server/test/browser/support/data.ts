@@ -54,8 +54,10 @@ export async function fillWithData(
       join (select connection_id, integration_id, row_number() over (order by id) as k from connection) c on c.k = 1 + n % 1000
       join integration i on i.id = c.integration_id`)
   await db.query(sql`
-    insert into renewal_count (environment_id, hour, n)
-    select 1, date_trunc('hour', now()) - n * interval '1 hour', 30 + n * 7 % 20 from generate_series(0, 23) n`)
+    insert into renewal_count (environment_id, hour, outcome, n)
+    select 1, date_trunc('hour', now()) - n * interval '1 hour', outcome,
+      case outcome when 'renewed' then 30 + n * 7 % 20 when 'refused' then n % 5 / 4 else case when n between 6 and 9 then 9 - n else n % 3 / 2 end end
+    from generate_series(0, 23) n, unnest('{renewed,refused,unavailable}'::text[]) outcome`)
   await db.query(sql`analyze activity, connection, credential`)
   const [one] = await db.query<{ id: string }>(sql`
     select c.connection_id as id from connection c join integration i on i.id = c.integration_id where i.unique_key = 'salesforce' limit 1`)
