@@ -2,7 +2,9 @@
  * Connect UI, screen by screen: choose → prepare → consent → sign in → done, or a failure that says what to do. One state says where
  * somebody is; every screen is a function of it.
  */
+
 import type { ConnectSessionView, IntegrationView } from '@fairlead/contract'
+import type { Language } from '@fairlead/contract/languages'
 import { useCallback, useEffect, useMemo, useRef, useState } from 'preact/hooks'
 import { type Api, apiFor, type Provider, Refused, type Result } from './api.ts'
 import { applyBrand, applyTheme, isTheme } from './brand.ts'
@@ -20,7 +22,7 @@ import { SigningIn } from './screens/signing-in.tsx'
 import { isFramed, type Message, mayFrame, openSession, returnUrlOf, tellerTo } from './session.ts'
 import { beginSignIn, openSocket, type SignIn, type Socket, type Watched } from './sign-in.ts'
 import type { Words } from './words/en.ts'
-import { directionOf, type Language, loadWords, Speaking, sayIn } from './words.ts'
+import { directionOf, loadWords, Speaking, sayIn } from './words.ts'
 
 type View =
   | { at: 'loading' }

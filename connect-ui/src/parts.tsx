@@ -1,8 +1,9 @@
 /** What every screen is made of. */
+import { type Language, languages } from '@fairlead/contract/languages'
 import type { ComponentChildren } from 'preact'
 import { useEffect, useRef } from 'preact/hooks'
 import { Back, Cross, Joint } from './icons.tsx'
-import { isLanguage, type Language, languages, useSay } from './words.ts'
+import { isLanguage, useSay } from './words.ts'
 
 export interface Brand {
   product: string | undefined

@@ -2,14 +2,16 @@
  * A screen as it would look, for the dashboard's settings: what it shows arrives as messages from our own origin, while it changes. It is a
  * picture: nothing in it can be pressed, and it never takes the focus from the form beside it.
  */
+
 import type { ConnectUISettings } from '@fairlead/contract'
+import type { Language } from '@fairlead/contract/languages'
 import { useEffect, useMemo, useState } from 'preact/hooks'
 import { applyBrand, applyTheme } from './brand.ts'
 import { Consent } from './screens/consent.tsx'
 import { Done } from './screens/done.tsx'
 import { FailedScreen } from './screens/failed.tsx'
 import type { Words } from './words/en.ts'
-import { directionOf, type Language, loadWords, Speaking, sayIn } from './words.ts'
+import { directionOf, loadWords, Speaking, sayIn } from './words.ts'
 
 interface Scene {
   screen: 'consent' | 'done' | 'failed'

@@ -1,18 +1,8 @@
 /** The page's languages. English is there at once; another comes as a file of its own before anything is drawn. */
+import { type Language, languages } from '@fairlead/contract/languages'
 import { createContext } from 'preact'
 import { useContext } from 'preact/hooks'
 import { en, type Key, type Words } from './words/en.ts'
-
-export const languages = {
-  en: 'English',
-  de: 'Deutsch',
-  es: 'Español',
-  fr: 'Français',
-  ja: '日本語',
-  pt: 'Português',
-  ar: 'العربية',
-} as const
-export type Language = keyof typeof languages
 
 const loaders: Record<Exclude<Language, 'en'>, () => Promise<Words>> = {
   de: async () => (await import('./words/de.ts')).de,

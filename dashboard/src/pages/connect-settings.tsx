@@ -1,5 +1,6 @@
 /** How the connect page looks, beside the page itself: it changes while one edits. And where it may stand. */
 import type { ConnectUISettings, IntegrationView, SettingsView } from '@fairlead/contract'
+import { type Language, languages } from '@fairlead/contract/languages'
 import { useMutation } from '@tanstack/react-query'
 import { type FormEvent, useEffect, useRef, useState } from 'react'
 import { post } from '../api.ts'
@@ -38,17 +39,6 @@ const fonts = {
 } as const
 const themes = { system: 'As the device', light: 'Light', dark: 'Dark' } as const
 const screens = { consent: 'Consent', done: 'Connected', failed: 'Denied' } as const
-/** As the connect page has them. */
-const languages = {
-  en: 'English',
-  de: 'Deutsch',
-  es: 'Español',
-  fr: 'Français',
-  ja: '日本語',
-  pt: 'Português',
-  ar: 'العربية',
-} as const
-
 function Appearance({
   saved,
   canChange,
@@ -60,7 +50,7 @@ function Appearance({
 }) {
   const [looks, setLooks] = useState(saved)
   const [screen, setScreen] = useState<keyof typeof screens>('consent')
-  const [language, setLanguage] = useState<keyof typeof languages>('en')
+  const [language, setLanguage] = useState<Language>('en')
   const [moved, setMoved] = useState<string[]>([])
   const change = useChangeSettings()
   const set = (part: Partial<Looks>) => setLooks(now => ({ ...now, ...part }))
@@ -150,7 +140,7 @@ function Appearance({
             aria-label="Language of the preview"
             className="end"
             value={language}
-            onChange={event => setLanguage(event.target.value as keyof typeof languages)}
+            onChange={event => setLanguage(event.target.value as Language)}
           >
             {Object.entries(languages).map(([code, name]) => (
               <option key={code} value={code}>
