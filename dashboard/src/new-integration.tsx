@@ -248,10 +248,12 @@ export function GuideCard({ provider }: { provider: string }) {
     >
       <div className="stack">
         <CopyField label="Callback URL" value={guide.data?.callback_url ?? `${location.origin}/oauth/callback`} />
-        {guide.error ? (
+        {guide.error instanceof ApiError && guide.error.status === 404 ? (
           <p className="soft">
             There is no step-by-step guide for this provider yet. Its OAuth app needs the callback URL above.
           </p>
+        ) : guide.error ? (
+          <Fault error={guide.error} retry={() => void guide.refetch()} />
         ) : guide.data ? (
           <>
             <ol className="steps">

@@ -68,7 +68,7 @@ export function IntegrationPage({ id, canChange }: { id: string; canChange: bool
                       <ul className="list">
                         {list.map(one => (
                           <li key={one.id}>
-                            <Link className="item" to={`/connections/${enc(id)}/${enc(one.connection_id)}`}>
+                            <Link className="item wraps" to={`/connections/${enc(id)}/${enc(one.connection_id)}`}>
                               <span className="statecell">
                                 <State name={one.state.name} />
                               </span>

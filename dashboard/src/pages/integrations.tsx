@@ -47,10 +47,9 @@ function Yours({ canChange }: { canChange: boolean }) {
                       <span className="grow">
                         <strong>{one.display_name}</strong>
                         <br />
-                        <code className="soft">{one.unique_key}</code>
-                      </span>
-                      <span className="small soft">
-                        changed <Time at={one.updated_at} />
+                        <span className="small soft">
+                          <code>{one.unique_key}</code> · changed <Time at={one.updated_at} />
+                        </span>
                       </span>
                     </Link>
                   </li>

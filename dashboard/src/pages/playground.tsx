@@ -87,6 +87,7 @@ export function PlaygroundPage({ canChange }: { canChange: boolean }) {
       : []),
   ].join(' \\\n  ')
   const answered = send.data
+  const failed = integrations.error ?? connections.error
   if (!canChange)
     return (
       <Page title="Playground">
@@ -100,7 +101,9 @@ export function PlaygroundPage({ canChange }: { canChange: boolean }) {
       title="Playground"
       lead="One call through the proxy, as your code would make it. The token is put in on the way and never seen here."
     >
-      {connections.data?.length === 0 ? (
+      {failed ? (
+        <Fault error={failed} retry={() => void Promise.all([integrations.refetch(), connections.refetch()])} />
+      ) : integrations.data?.length === 0 || connections.data?.length === 0 ? (
         <Card plain>
           <Empty title="No connection to call">
             <p>Connect an account first.</p>

@@ -421,10 +421,10 @@ function You({ operator, become }: { operator: OperatorView; become: (now: Opera
     <div className="grid2">
       <Card title="Password" note={operator.email}>
         <form className="stack" onSubmit={event => change.mutate(fields(event))}>
-          <Field label="Now">
+          <Field label="Current password">
             <input name="current" type="password" autoComplete="current-password" required />
           </Field>
-          <Field label="New" hint="At least 12 characters. Every other session of yours ends.">
+          <Field label="New password" hint="At least 12 characters. Every other session of yours ends.">
             <input name="password" type="password" autoComplete="new-password" minLength={12} required />
           </Field>
           {change.error && <Fault error={change.error} />}

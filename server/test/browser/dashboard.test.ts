@@ -291,7 +291,7 @@ describe('the dashboard', { skip: skipWithoutBrowser() }, () => {
     await page.getByRole('alert').waitFor()
     await page.goto(`${fairlead.app.url}/app/nowhere`)
     await page.getByText('No page has this address').waitFor()
-    for (const tab of ['connect', 'encryption', 'people', 'you']) {
+    for (const tab of ['connect', 'encryption', 'environments', 'people', 'you']) {
       await page.goto(`${fairlead.app.url}/app/settings/${tab}`)
       await page.locator('.card').first().waitFor()
       assert.deepEqual(await serious(page), [], tab)
@@ -312,6 +312,104 @@ describe('the dashboard', { skip: skipWithoutBrowser() }, () => {
     t.diagnostic(`milliseconds until it was seen: ${JSON.stringify(measured)}`)
     // Generous: the machine is shared.
     for (const [name, took] of Object.entries(measured)) assert.ok(took < 10_000, `${name} took ${took} ms`)
+  })
+
+  it('says of each page that there is nothing yet, opens each by its address, and goes back to it', async t => {
+    const fairlead = await startFairlead(lastFirst(t))
+    await newOwner(fairlead)
+    const { page, complaints } = await open(browser, t)
+    await signIn(page, fairlead)
+    for (const [path, heading, said] of [
+      ['/', 'Home', 'First steps'],
+      ['/integrations', 'Integrations', 'No integration yet'],
+      ['/integrations?new=1', 'New integration', 'Salesforce Sandbox'],
+      ['/integrations?new=1&search=nobody', 'New integration', 'No provider matches'],
+      ['/integrations?provider=salesforce-sandbox', 'New Salesforce Sandbox integration', 'Before you start'],
+      ['/connections', 'Connections', 'No connection yet'],
+      ['/connections?state=paused', 'Connections', 'No connection matches'],
+      ['/activity', 'Activity', 'No call yet'],
+      ['/activity?status=5xx', 'Activity', 'No call matches'],
+      ['/webhooks', 'Webhooks', 'Nothing was sent yet'],
+      ['/webhooks?state=failed', 'Webhooks', 'None is failed'],
+      ['/playground', 'Playground', 'No connection to call'],
+      ['/keys', 'API keys', 'everything in this environment'],
+      ['/audit', 'Audit', 'Sign in succeeded'],
+      ['/settings/webhooks', 'Settings', 'Made with the first webhook URL.'],
+      ['/settings/connect', 'Settings', 'How it looks'],
+      ['/settings/encryption', 'Settings', 'Rotate'],
+      ['/settings/environments', 'Settings', '(you are in it)'],
+      ['/settings/people', 'Settings', 'Olive Owner'],
+      ['/settings/you', 'Settings', 'Password'],
+      ['/settings/nowhere', 'Settings', 'There is no such page of settings'],
+    ] as const) {
+      await page.goto(`${fairlead.app.url}/app${path}`)
+      const there = async () => {
+        await page.getByRole('heading', { level: 1, name: heading, exact: true }).waitFor()
+        await page.getByRole('main').getByText(said).first().waitFor()
+      }
+      await there()
+      assert.deepEqual(await serious(page), [], path)
+      await page
+        .getByRole('navigation', { name: 'Pages' })
+        .getByRole('link', { name: heading === 'Home' ? 'Audit' : 'Home' })
+        .click()
+      await page.getByRole('heading', { level: 1, name: heading === 'Home' ? 'Audit' : 'Home' }).waitFor()
+      await page.goBack()
+      await there()
+      assert.equal(page.url(), `${fairlead.app.url}/app${path}`)
+    }
+    assert.deepEqual(complaints, [])
+  })
+
+  it('says of each page why it could not be loaded, and loads it again', async t => {
+    const opened = lastFirst(t)
+    const encryptionKey = newEncryptionKey()
+    const fairlead = await startFairlead(opened, { env: { FAIRLEAD_ENCRYPTION_KEY: encryptionKey } })
+    const { db, close } = await openDb({ url: fairlead.databaseUrl })
+    opened.after(close)
+    await newOwner(fairlead)
+    const connection = await fillWithData(fairlead, db, await vaultOn(db, encryptionKey))
+    const { page } = await open(browser, t)
+    await signIn(page, fairlead)
+    const isOurs = (url: URL) => !/^\/(app|operator)(\/|$)/.test(url.pathname)
+    for (const [path, said] of [
+      ['/', 'of 1,000'],
+      ['/integrations', 'Acme CRM sandbox'],
+      ['/integrations?new=1', 'Salesforce Sandbox'],
+      ['/integrations?provider=salesforce-sandbox', 'Before you start'],
+      ['/integrations/salesforce', 'How it behaves'],
+      ['/connections', 'Customer 1000'],
+      [`/connections/${connection.integration}/${connection.id}`, 'Recent calls'],
+      ['/activity', '/services/data'],
+      ['/webhooks', 'Nothing was sent yet'],
+      ['/playground', 'Nothing sent yet'],
+      ['/keys', 'everything in this environment'],
+      ['/audit', 'Sign in succeeded'],
+      ['/settings/webhooks', 'Signing key'],
+      ['/settings/connect', 'How it looks'],
+      ['/settings/encryption', 'Rotate'],
+      ['/settings/environments', '(you are in it)'],
+    ] as const) {
+      const message = 'The database is away. It is asked again by itself.'
+      // What the client would try again by itself is seen after seconds; this is said at once.
+      const refuse = { status: 429, json: { error: { code: 'rate_limited', message } } }
+      await page.route(isOurs, route => route.fulfill(refuse))
+      await page.goto(`${fairlead.app.url}/app${path}`)
+      const alert = page.getByRole('alert').filter({ hasText: message }).first()
+      await alert.waitFor()
+      assert.equal(await page.locator('h1').count(), 1, path)
+      assert.deepEqual(await serious(page), [], path)
+      await page.unroute(isOurs)
+      // One for each thing that is missing; what a page asks again by itself may be there before it is pressed.
+      const again = page.getByRole('button', { name: 'Try again' })
+      await until(async () => {
+        for (const button of await again.all()) await button.click({ timeout: 500 }).catch(() => {})
+        return (await again.count()) === 0
+      }).catch(cause => {
+        throw new Error(path, { cause })
+      })
+      await page.getByRole('main').getByText(said).first().waitFor()
+    }
   })
 
   it('asks who is there before it shows a secret, and shows a viewer none', async t => {

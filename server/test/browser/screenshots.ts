@@ -88,6 +88,44 @@ async function connect({ world, page, take }: Camera): Promise<void> {
   await take('10-ended')
 }
 
+/** Every screen from right to left. Found by their places, not by their words. */
+async function arabic({ world, page, theme, take }: Camera): Promise<void> {
+  if (theme === 'dark') return
+  const open = async (body: object) => {
+    const session = { end_user: { id: 'noor', display_name: 'نور' }, ...body }
+    await page.goto(`${await world.newLink(session)}&lang=ar`)
+    await page.locator('h1').waitFor()
+  }
+  const go = () => page.locator('button.go').click()
+  const signIn = async () => {
+    const opened = page.waitForEvent('popup')
+    await go()
+    return opened
+  }
+  await open({ allowed_integrations: [] })
+  await take('ar-1-choose')
+  await open({ allowed_integrations: [sandbox] })
+  await take('ar-2-where')
+  await page.getByRole('radio').nth(2).check()
+  await page.getByRole('textbox').fill('https://acme--uat.sandbox.lightning.force.com/lightning/page/home')
+  await take('ar-2-where-pasted')
+  await page.getByRole('radio').nth(1).check()
+  await go()
+  await page.locator('.terms').waitFor()
+  await take('ar-3-consent')
+  const window = await signIn()
+  await window.getByRole('button', { name: /^(Log In|Allow)$/ }).waitFor()
+  await take('ar-4-signing-in')
+  await window.close()
+  await open({ allowed_integrations: ['ledger'] })
+  await page.getByRole('textbox').first().fill('not a key')
+  await page.getByRole('textbox').first().blur()
+  await take('ar-8-form')
+  await page.goto(`${world.fairlead.app.url}/connect/?session_token=nonsense&lang=ar`)
+  await page.locator('h1').waitFor()
+  await take('ar-10-ended')
+}
+
 /** A minute of nothing, in a minute that passes at once. */
 async function silence({ world, page, take }: Camera): Promise<void> {
   await page.clock.install()
@@ -165,6 +203,7 @@ async function dashboard(camera: Camera): Promise<void> {
     ['10-settings-webhooks', 'settings/webhooks'],
     ['10-settings-connect', 'settings/connect'],
     ['10-settings-encryption', 'settings/encryption'],
+    ['10-settings-environments', 'settings/environments'],
     ['10-settings-people', 'settings/people'],
     ['10-settings-you', 'settings/you'],
     ['11-nothing', 'nowhere'],
@@ -177,7 +216,23 @@ async function dashboard(camera: Camera): Promise<void> {
   await page.locator('.line.calls').first().click()
   await page.getByRole('button', { name: 'Copy as curl' }).waitFor()
   await take('5-activity-call')
+  await open('connections')
+  for (const nth of [1, 2, 3]) await page.locator('.line.connections').nth(nth).getByRole('checkbox').check()
+  await take('3-connections-bulk')
+  await page.getByRole('button', { name: 'More…' }).click()
+  await page.getByRole('menuitem', { name: 'Delete…' }).click()
+  await page.getByRole('button', { name: 'Delete them' }).waitFor()
+  await take('3-connections-bulk-delete')
+  await open('connections?search=nobody')
+  await take('3-connections-none')
+  await open('webhooks')
+  await page.locator('main td a').first().click()
+  await page.getByRole('dialog').locator('pre').first().waitFor()
+  await take('6-webhooks-delivery')
   await open('')
+  await page.getByRole('heading', { name: 'Renewals of tokens' }).scrollIntoViewIfNeeded()
+  await settled(page)
+  await take('1-home-charts')
   await page.keyboard.press('Control+k')
   await page.keyboard.type('conn')
   await take('12-palette')
@@ -229,7 +284,7 @@ async function readme(camera: Camera): Promise<void> {
 }
 
 export const faces: Record<string, ((camera: Camera) => Promise<void>)[]> = {
-  connect: [connect, silence],
+  connect: [connect, arabic, silence],
   server: [server],
   dashboard: [dashboard],
   docs: [docs],
