@@ -96,6 +96,8 @@ export interface Command {
   /** `<id>` and options, as help shows them. */
   usage: string
   summary: string
+  /** What somebody might type, without `fairlead`. */
+  example?: string
   options: Option[]
   /** How many arguments follow its words. */
   args: { min: number; max: number }

@@ -3,7 +3,15 @@ import type { Command } from './command.ts'
 const line = ({ words, usage }: Command): string => `fairlead ${words}${usage ? ` ${usage}` : ''}`
 
 export const helpFor = (commands: Command[]): string =>
-  commands.map(command => `${line(command)}\n  ${command.summary}.`).join('\n\n')
+  commands
+    .map(command =>
+      [
+        line(command),
+        `  ${command.summary}.`,
+        ...(command.example === undefined ? [] : [`  For example: fairlead ${command.example}`]),
+      ].join('\n'),
+    )
+    .join('\n\n')
 
 export function helpForAll(commands: Command[]): string {
   const wide = Math.max(...commands.map(({ words }) => words.length))

@@ -10,7 +10,7 @@ import { createClient } from './client.ts'
 import { type Command, common, type Option, options, type Values } from './command.ts'
 import { commands } from './commands/index.ts'
 import { readConfig } from './config.ts'
-import { Declined, exitCodeOf, Refused, UsageFault } from './faults.ts'
+import { Declined, exitCodeOf, Refused, Unreachable, UsageFault } from './faults.ts'
 import { helpFor, helpForAll } from './help.ts'
 import { createScreen, jsonText, printable } from './output.ts'
 
@@ -83,6 +83,17 @@ function check(command: Command, values: Values, args: string[]): void {
   if (args.includes('')) throw new UsageFault('An empty name names nothing.')
 }
 
+const isExpected = (error: unknown): error is Error =>
+  [UsageFault, Declined, Unreachable, Refused].some(kind => error instanceof kind)
+
+/** A failure for a script. A refusal has the server's own code. */
+function told(error: Error): { code: string; message: string; details?: string[] } {
+  const { message } = error
+  if (error instanceof Refused) return { code: error.code, message, details: error.details }
+  if (error instanceof UsageFault) return { code: 'usage', message }
+  return { code: error instanceof Declined ? 'declined' : 'unreachable', message }
+}
+
 const version = (): string =>
   (JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }).version
 
@@ -94,13 +105,14 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 
 main(process.argv.slice(2)).catch((error: unknown) => {
   process.exitCode = exitCodeOf(error)
-  if (error instanceof Refused)
+  if (process.argv.includes('--json') && isExpected(error)) screen.say(jsonText({ error: told(error) }))
+  else if (error instanceof Refused)
     screen.say(
       [
         `${printable(error.message)} (${printable(error.code)})`,
         ...error.details.map(line => `  ${printable(line)}`),
       ].join('\n'),
     )
-  else if (process.exitCode !== 1 || error instanceof Declined) screen.say((error as Error).message)
+  else if (isExpected(error)) screen.say(error.message)
   else screen.say(`The command failed: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`)
 })

@@ -8,9 +8,10 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { PassThrough } from 'node:stream'
 import { test } from 'node:test'
-import { promisify } from 'node:util'
+import { parseArgs, promisify } from 'node:util'
 import { freePort } from '../../server/test/support/fairlead.ts'
 import { createAsk } from '../src/ask.ts'
+import { common, type Option, options } from '../src/command.ts'
 import { commands } from '../src/commands/index.ts'
 import { Declined, UsageFault } from '../src/faults.ts'
 import { bar, instant, jsonText, printable, table } from '../src/output.ts'
@@ -161,6 +162,44 @@ test('the page about the commands has each of them, with what it takes, and no o
       `${summary}`.replaceAll('|', '\\|'),
     ]),
   )
+})
+
+test('every example is the command it stands with, and can be typed', () => {
+  const withExample = commands.filter(({ example }) => example !== undefined)
+  assert.ok(withExample.length >= 15)
+  for (const { words, example = '', options: takes, args } of withExample) {
+    assert.ok(example.startsWith(words), example)
+    // As a shell cuts it.
+    const typed = [...example.slice(words.length).matchAll(/'([^']*)'|(\S+)/g)].map(
+      ([, quoted, plain]) => quoted ?? plain!,
+    )
+    const { values, positionals } = parseArgs({ args: typed, options, allowPositionals: true, strict: true })
+    for (const name of Object.keys(values) as Option[])
+      assert.ok([...takes, ...common].includes(name), `${example}: ${name}`)
+    assert.ok(positionals.length >= args.min && positionals.length <= args.max, example)
+  }
+})
+
+test('with --json a failure is JSON, too, on standard error, with the same exit code', async t => {
+  const refused = await serve(t, (_req, res) => {
+    const error = {
+      code: 'invalid_body',
+      message: 'No.',
+      errors: [{ code: 'x', message: 'Too long.', path: ['a', 0] }],
+    }
+    res.writeHead(400, { 'content-type': 'application/json' }).end(JSON.stringify({ error }))
+  })
+  const rows: [string[], string, number, object][] = [
+    [['connections', 'list'], refused, 1, { code: 'invalid_body', message: 'No.', details: ['a.0: Too long.'] }],
+    [['dance'], refused, 2, { code: 'usage', message: 'There is no command "dance". "fairlead help" lists all.' }],
+  ]
+  for (const [args, FAIRLEAD_URL, code, error] of rows) {
+    const ran = await run([...args, '--json'], { FAIRLEAD_URL, FAIRLEAD_SECRET_KEY: key })
+    assert.deepEqual([ran.code, ran.out, JSON.parse(ran.err)], [code, '', { error }])
+  }
+  const closed = `http://127.0.0.1:${await freePort()}`
+  const nobody = await run(['status', '--json'], { FAIRLEAD_URL: closed, FAIRLEAD_SECRET_KEY: key })
+  assert.deepEqual([nobody.code, JSON.parse(nobody.err).error.code], [3, 'unreachable'])
 })
 
 test('every option a command takes is in its usage, and the other way round', () => {

@@ -85,6 +85,7 @@ export const activity: Command[] = [
     usage: '[--connection ID] [--integration K] [--status S] [--follow]',
     summary:
       'Lists calls through the proxy, newest first, at most 200; with --follow it prints them as they end. S is 404 or 5xx',
+    example: 'activity list --integration salesforce --status 5xx --follow',
     options: ['connection', 'integration', 'status', 'follow'],
     args: { min: 0, max: 0 },
     async run({ client, screen, values }) {

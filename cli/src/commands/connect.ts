@@ -12,6 +12,7 @@ export const connect: Command[] = [
     usage: '<integration> [--end-user ID] [--name NAME] [--email ADDRESS] [--open] [--wait]',
     summary:
       'Prints a link under which somebody connects an account. Without --end-user that is you. --open opens it in your browser; --wait waits for the end and prints the connection',
+    example: 'connect salesforce --end-user ada --email ada@acme.com --wait',
     options: ['end-user', 'name', 'email', 'open', 'wait'],
     args: { min: 1, max: 1 },
     async run(context) {

@@ -143,6 +143,7 @@ export const connections: Command[] = [
     words: 'connections list',
     usage: '[--state S] [--integration K] [--end-user ID] [--search TEXT]',
     summary: 'Lists connections, newest first',
+    example: 'connections list --state needs_reauth --integration salesforce',
     options: ['state', 'integration', 'end-user', 'search'],
     args: { min: 0, max: 0 },
     async run({ client, screen, values }) {
@@ -229,6 +230,7 @@ export const connections: Command[] = [
     words: 'kill',
     usage: '(--connection ID | --end-user ID | --integration K | --environment) [--reason TEXT] [--yes]',
     summary: 'Deletes and revokes everything that matches, at once',
+    example: "kill --end-user ada --reason 'left the company'",
     options: ['connection', 'end-user', 'integration', 'environment', 'reason', 'yes'],
     args: { min: 0, max: 0 },
     run: kill,

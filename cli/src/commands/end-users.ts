@@ -15,6 +15,7 @@ export const endUsers: Command[] = [
     words: 'end-users export',
     usage: '(--end-user ID | --organization ID)',
     summary: 'Prints everything stored about an end user or an organization, as JSON. No token',
+    example: 'end-users export --end-user ada',
     options: ['end-user', 'organization'],
     args: { min: 0, max: 0 },
     async run({ client, values }) {

@@ -78,6 +78,8 @@ export const integrations: Command[] = [
     usage: '<integration> --provider P [--client-id ID [--client-secret-file FILE] [--scopes a,b]] [--name NAME]',
     summary:
       'Registers a provider, with your OAuth app where it has one. The secret comes from a file, from standard input (-), or is asked for',
+    example:
+      'integrations create salesforce --provider salesforce --client-id 3MVG9 --client-secret-file ./secret --scopes api,refresh_token',
     options: ['provider', 'client-id', 'client-secret-file', 'scopes', 'name'],
     args: { min: 1, max: 1 },
     async run(context) {

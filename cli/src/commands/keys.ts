@@ -32,6 +32,8 @@ export const keys: Command[] = [
     words: 'keys create',
     usage: '<name> [--scopes a,b] [--until INSTANT]',
     summary: 'Makes an API key and prints it, this once. It may everything unless --scopes says less',
+    example:
+      'keys create nightly-export --scopes environment:connections:list,environment:proxy --until 2027-06-30T00:00:00Z',
     options: ['scopes', 'until'],
     args: { min: 1, max: 1 },
     async run({ client, screen, values, args }) {

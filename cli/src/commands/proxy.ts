@@ -60,6 +60,7 @@ export const proxied: Command[] = [
     usage: '<method> <integration/connection> <path> [--header "Name: value"]… [--data TEXT]',
     summary:
       'Calls the account’s API and prints the answer as it comes. -H and -d as curl has them, also -d @FILE. Exit code 1 unless it is 2xx',
+    example: "proxy GET salesforce/CONNECTION '/services/data/v66.0/query?q=SELECT+Name+FROM+Account'",
     options: ['header', 'data'],
     args: { min: 3, max: 3 },
     run: proxy,

@@ -31,6 +31,7 @@ export const salesforce: Command[] = [
       '--name NAME --contact MAIL --out DIR [--callback URL] [--scopes a,b] [--policies] [--refresh-ips FIRST-LAST,…] [--headless] [--deploy --integration KEY --instance-url URL [--admin-token-file FILE]]',
     summary:
       'Writes an External Client App as a project that Salesforce’s tools deploy. --deploy deploys it with a one-time access token of an administrator, and gives the integration its key and secret',
+    example: 'salesforce app --name Beacon --contact ops@acme.com --out ./beacon-app',
     options: [
       'name',
       'contact',
@@ -93,6 +94,7 @@ export const salesforce: Command[] = [
     usage: '<integration> --instance-url URL',
     summary:
       'Says how its Connected App becomes an External Client App with the same key and secret, and whether the org knows it now. Changes nothing; run it before and after. Exit code 1 when a connection is in trouble',
+    example: 'salesforce migrate salesforce --instance-url https://acme.my.salesforce.com',
     options: ['instance-url'],
     args: { min: 1, max: 1 },
     run: migrate,

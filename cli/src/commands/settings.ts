@@ -50,6 +50,7 @@ export const settings: Command[] = [
     words: 'settings set',
     usage: '<name=value>…',
     summary: 'Changes what is named. The first webhook URL makes a signing key, which is shown this once',
+    example: 'settings set webhook_url=https://crm.acme.com/hooks confirm_connections=true',
     options: [],
     args: { min: 1, max: 20 },
     async run({ client, screen, args }) {

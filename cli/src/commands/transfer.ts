@@ -345,6 +345,7 @@ export const transfer: Command[] = [
     usage: '<file> [--secrets [--passphrase-file FILE]]',
     summary:
       'Writes the integrations and connections of the environment to a file. Secrets only with --secrets, sealed with a passphrase',
+    example: 'export dev.json --secrets',
     options: ['secrets', 'passphrase-file'],
     args: { min: 1, max: 1 },
     run: toFile,
@@ -354,6 +355,7 @@ export const transfer: Command[] = [
     usage: '<file> [--passphrase-file FILE] [--dry-run]',
     summary:
       'Brings in what an export holds. Can be stopped and run again; what is there already is left as it is but for tags and metadata',
+    example: 'import dev.json --env prod --dry-run',
     options: ['passphrase-file', 'dry-run'],
     args: { min: 1, max: 1 },
     run: fromFile,
@@ -363,6 +365,7 @@ export const transfer: Command[] = [
     usage: '--url URL [--key-file FILE] [--integration K] [--dry-run] [--cut-over] [--yes]',
     summary:
       'Copies integrations and connections, tokens included, from a Nango server and keeps them paused; --cut-over fetches the tokens anew and switches. Its key comes from NANGO_SECRET_KEY, a file, or is asked for',
+    example: 'import nango --url https://api.nango.dev --key-file ./nango-key --integration salesforce --dry-run',
     options: ['url', 'key-file', 'integration', 'dry-run', 'cut-over', 'yes'],
     args: { min: 0, max: 0 },
     run: fromNango,
@@ -372,6 +375,7 @@ export const transfer: Command[] = [
     usage: '--url URL [--key-file FILE] [--integration K]',
     summary:
       'Compares every connection with the same one at a Nango server, field by field. Exit code 1 when something differs',
+    example: 'shadow --url https://api.nango.dev --key-file ./nango-key --json',
     options: ['url', 'key-file', 'integration'],
     args: { min: 0, max: 0 },
     run: shadow,

@@ -40,6 +40,7 @@ export const webhooks: Command[] = [
     words: 'webhooks replay',
     usage: '(<delivery> | --since INSTANT)',
     summary: 'Sends one delivery again, or every failed one of events since an instant',
+    example: 'webhooks replay --since 2026-11-22T08:00:00Z',
     options: ['since'],
     args: { min: 0, max: 1 },
     async run({ client, screen, values, args }) {
