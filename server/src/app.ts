@@ -165,9 +165,17 @@ export async function startApp(
     const keyedHash = await openKeyedHash(db, vault)
     const generatedKeys = await prepareEnvironments({ db, keyedHash }, config.pinnedKeys)
 
-    const rotation = createRotation({ db, store: keyStore, ring, vault, columns: sealedColumns(db), log })
-
     const { retention } = config
+    const rotation = createRotation({
+      db,
+      store: keyStore,
+      ring,
+      vault,
+      columns: sealedColumns(db),
+      log,
+      keepDays: retention.retired_keys,
+    })
+
     const clock = systemClock
     const stores = { db, vault, keyedHash, clock, timing }
     const epoch = await followEpoch(() => readEpoch(db), clock)
@@ -218,7 +226,7 @@ export async function startApp(
     }
     closers.push(
       every(minutes(10), log, async () => {
-        await pruneCredentials(db)
+        await pruneCredentials(db, retention.replaced_tokens)
         await pruneOperators(db)
       }),
     )
@@ -411,7 +419,7 @@ export async function startApp(
     })
     const tasks: Record<string, Task> = {
       keep_alive: (_, { signal }) => keepAlive.run(signal),
-      retain_activity: () => retainActivity(db, retention.activity),
+      retain_activity: () => retainActivity(db, retention),
       retain: async (_, { signal }) => {
         while (!signal.aborted && (await pruneDeliveries(db, retention))) {}
         await pruneSessions(db, retention.sessions)

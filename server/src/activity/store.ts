@@ -5,7 +5,7 @@
  */
 import type { CallOutcome } from '@fairlead/contract'
 import { type Sql, sql } from '../db/sql.ts'
-import { days, minutes } from '../lib/time.ts'
+import { days } from '../lib/time.ts'
 import type { Db, Vault } from '../seams.ts'
 import type { ShownBodies } from './bodies.ts'
 
@@ -127,13 +127,20 @@ const callsFor = (keepDays: number): Ring => ({
   ...{ name: 'activity', slots: 15, bytes: (5 * gigabyte) / 15 },
   ms: days(keepDays) / 14,
 })
-/** A day, and 1 GB. */
-const bodies: Ring = { name: 'activity_body', slots: 13, ms: minutes(120), bytes: gigabyte / 13 }
+/** A day unless said, and 1 GB. */
+const bodiesFor = (keepDays: number): Ring => ({
+  ...{ name: 'activity_body', slots: 13, bytes: gigabyte / 13 },
+  ms: days(keepDays) / 12,
+})
 
-export async function retainActivity(db: Db, keepDays = keptDays, rings = [callsFor(keepDays), bodies]): Promise<void> {
+export async function retainActivity(
+  db: Db,
+  keep: { activity: number; bodies: number },
+  rings = [callsFor(keep.activity), bodiesFor(keep.bodies)],
+): Promise<void> {
   for (const ring of rings) for (let turns = 0; turns < ring.slots && (await turned(db, ring)); turns++) {}
   await db.query(sql`
-    delete from activity_dropped where at < clock_timestamp() - ${keepDays}::int * interval '1 day'`)
+    delete from activity_dropped where at < clock_timestamp() - ${keep.activity}::int * interval '1 day'`)
 }
 
 /** Moves the ring on by one slot when it is time. A server that was away for a week has several turns to catch up with. */

@@ -429,25 +429,23 @@ export const countRenewals = (db: Db, counts: RenewalCount[]): Promise<object[]>
     on conflict (environment_id, hour, outcome) do update set n = renewal_count.n + excluded.n`)
 }
 
-const keptDays = 90
-
 /**
- * Forgets what has served its time: refresh tokens that were replaced, and tombstones. The journal keeps an answer for a week, so nothing
+ * Forgets what has served its time: refresh tokens that were replaced, and tombstones. The journal keeps an answer for less, so nothing
  * refers to a tombstone of that age; an answer to a row that is not there finds it gone all the same.
  */
-export async function pruneCredentials(db: Db): Promise<void> {
+export async function pruneCredentials(db: Db, keepDays: number): Promise<void> {
   await inBatches(limit =>
     db.query(sql`
       delete from credential_past where (integration_id, token_fp) in (
         select integration_id, token_fp from credential_past
-        where replaced_at < clock_timestamp() - ${keptDays}::int * interval '1 day' order by replaced_at limit ${limit})
+        where replaced_at < clock_timestamp() - ${keepDays}::int * interval '1 day' order by replaced_at limit ${limit})
       returning 1`),
   )
   await db.query(sql`delete from renewal_count where hour < clock_timestamp() - interval '2 days'`)
   await inBatches(limit =>
     db.query(sql`
       delete from credential where id in (
-        select id from credential where gone_at < clock_timestamp() - ${keptDays}::int * interval '1 day' order by gone_at limit ${limit})
+        select id from credential where gone_at < clock_timestamp() - ${keepDays}::int * interval '1 day' order by gone_at limit ${limit})
       returning 1`),
   )
 }

@@ -52,13 +52,15 @@ interface Deps {
   vault: Vault
   columns: SealedColumn[]
   log: Log
+  /** For how long a key that is retired, and under which nothing stands any more, still opens. */
+  keepDays: number
 }
 
 /** Small, so that another process may take over soon and stopping waits for little. */
 const batchRows = 100
 const busyMs = 200
 
-export function createRotation({ db, store, ring, vault, columns, log }: Deps): Rotation {
+export function createRotation({ db, store, ring, vault, columns, log, keepDays }: Deps): Rotation {
   let closing = false
   let wanted = false
   let running: Promise<void> | undefined
@@ -113,7 +115,7 @@ export function createRotation({ db, store, ring, vault, columns, log }: Deps): 
     if (retired.length === 0) return
     // Until there is nothing to move: a process that has not heard of the rotation may have written behind us.
     for (const column of columns) for (const key of retired) while ((await scan(column, key)) > 0) {}
-    for (const id of await forgottenKeys(db)) if ((await rowsUnder([id])) === 0) await destroyKey(db, id)
+    for (const id of await forgottenKeys(db, keepDays)) if ((await rowsUnder([id])) === 0) await destroyKey(db, id)
   }
 
   const rotation: Rotation = {

@@ -30,9 +30,6 @@ export interface KeyStore {
   rewrap(from: WrappedKey, wrapped: Buffer, kekId: string): Promise<void>
 }
 
-/** As long as a journal on a machine that was away may be read, with room to spare. */
-const keptDays = 30
-
 const insert = ({ id, environment, wrapped, kekId }: NewKey) => sql`
   insert into data_key (id, environment_id, wrapped, kek_id) values (${id}, nullif(${environment}::int, 0), ${wrapped}, ${kekId})
   on conflict do nothing`
@@ -84,10 +81,13 @@ export async function hasDataKeys(db: Db): Promise<boolean> {
   return row!.any
 }
 
-/** Keys nothing was sealed with for a month. What a row still refers to stays: the foreign keys would refuse. */
-export async function forgottenKeys(db: Db): Promise<Buffer[]> {
+/**
+ * Keys nothing was sealed with for so long, which is at least what a journal on a machine that was away may be read for. What a row still
+ * refers to stays: the foreign keys would refuse.
+ */
+export async function forgottenKeys(db: Db, keepDays: number): Promise<Buffer[]> {
   const rows = await db.query<{ id: Buffer }>(sql`
-    select id from data_key where retired_at < clock_timestamp() - ${keptDays}::int * interval '1 day'`)
+    select id from data_key where retired_at < clock_timestamp() - ${keepDays}::int * interval '1 day'`)
   return rows.map(row => row.id)
 }
 

@@ -14,6 +14,8 @@ import { type Fairlead, startFairlead } from '../support/fairlead.ts'
 import { lastFirst } from '../support/last-first.ts'
 import { newEncryptionKey, vaultOn } from '../support/vault.ts'
 
+const kept = { activity: 14, bodies: 1 }
+
 const file = lastFirst({ after: whenDone })
 const encryptionKey = newEncryptionKey()
 let server: Fairlead
@@ -280,6 +282,6 @@ test('bodies: for an integration that asks for it, redacted, and for a day', asy
   const [newest] = (await call('GET', '/activity')).json.activity
   assert.equal((await call('GET', `/activity/${newest.id}/bodies`)).status, 404, 'a day is over')
   await db.query(sql`update activity_ring set since = since - interval '2 days'`)
-  await retainActivity(db)
+  await retainActivity(db, kept)
   assert.deepEqual(await db.query(sql`select id from activity_body`), [])
 })

@@ -8,6 +8,7 @@ test('what is not said is the default, what is wrong is said', () => {
   assert.deepEqual(faults, [])
   assert.deepEqual(retention, {
     ...{ activity: 30, audit: 400, deliveries: 30, failed_deliveries: 90, sessions: 1, receipts: 365, journal: 7 },
+    ...{ bodies: 1, replaced_tokens: 90, retired_keys: 30 },
   })
   assert.equal(parseRetention('').retention.audit, undefined)
   for (const [text, why] of [
@@ -18,6 +19,10 @@ test('what is not said is the default, what is wrong is said', () => {
     ['activity=0', /from 1 to 400/],
     ['audit=7', /from 30/],
     ['failed_deliveries=1', /from 3/],
+    ['bodies=15', /from 1 to 14/],
+    ['activity=2,bodies=3', /activity must not be less than bodies \(3 days\)/],
+    ['journal=40', /retired_keys must not be less than journal \(40 days\)/],
+    ['journal=30,replaced_tokens=20', /replaced_tokens must not be less than journal/],
   ] as const)
     assert.match(parseRetention(text).faults.join(), why, text)
 })

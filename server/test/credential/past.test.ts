@@ -106,7 +106,7 @@ test('what has served its time is forgotten, and nothing before', async t => {
     sql`update revocation set ended_at = now() - interval '366 days' where credential_id = ${gone.id}`,
   )
   await room.db.query(sql`update revocation set ended_at = now() - interval '364 days' where credential_id = ${old.id}`)
-  await pruneCredentials(room.db)
+  await pruneCredentials(room.db, 90)
   await pruneReceipts(room.db, 365)
 
   const there = async (id: string) => (await room.db.query(sql`select from credential where id = ${id}`)).length

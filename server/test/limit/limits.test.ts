@@ -94,8 +94,10 @@ test('a key and an environment with a limit say what is left, and are refused be
   const unlimited = await fairlead.call('GET', '/integrations')
   assert.equal(unlimited.headers.get('x-ratelimit-limit'), null)
   // A minute that ends within the test gives back a part of it: two minutes' worth is then the most.
+  // In a burst each server counts for itself.
   const answers = []
-  for (let n = 0; n < 8; n++) answers.push(await fairlead.call('GET', '/integrations', undefined, with_))
+  const calls = 8 * fairlead.servers
+  for (let n = 0; n < calls; n++) answers.push(await fairlead.call('GET', '/integrations', undefined, with_))
   const first = answers[0]!
   assert.deepEqual([first.status, first.headers.get('x-ratelimit-limit')], [200, '3'])
   assert.equal(first.headers.get('x-ratelimit-remaining'), '2')

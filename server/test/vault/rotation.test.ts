@@ -459,7 +459,7 @@ test('a damaged value stops nobody; a key goes a month after it retired, and nev
   const vault = createVault(ring)
   const columns = [sealedSettings(db), sealedClientSecrets(db), sealedVerifiers(db), sealedTokens(db), sealedJobs(db)]
   const log = { debug: note, info: note, warn: note, error: note }
-  const rotation = createRotation({ db, store, ring, vault, columns, log })
+  const rotation = createRotation({ db, store, ring, vault, columns, log, keepDays: 30 })
   const [damaged] = ids
   await db.query(
     sql`update credential set sealed = set_byte(sealed, 40, get_byte(sealed, 40) # 1) where id = ${damaged}`,
