@@ -295,6 +295,9 @@ describe('@nangohq/node', () => {
     // What is there serves for as long as it lives.
     assert.equal(typeof (await nango.getToken(key, graces)), 'string')
     assert.equal(refreshes(), before + 1)
+    // How their users find connections that are over.
+    const [broken] = (await nango.listConnections({ userId: 'grace' })).connections
+    assert.deepEqual(broken?.errors, [{ type: 'auth', log_id: graces }])
     await nango.deleteConnection(key, graces)
   })
 

@@ -1,14 +1,17 @@
 import {
   type ConnectionFilter,
+  type ConnectionState,
   type ConnectionWarning,
   causeOf,
   deleteConnection,
   type EndUser,
   type ExplainedCause,
   type endUserView,
+  errors,
   getConnection,
   getOverview,
   getTimeline,
+  type Health,
   kill,
   listRevocations,
   listConnections as listRoute,
@@ -319,7 +322,7 @@ interface Shown {
 
 /** One connection, whole. */
 export const fullView = (live: Live, { credential, explained, lastFetchedAt, reveals, withRefreshToken }: Shown) => ({
-  ...commonView(live.connection),
+  ...commonView(live.connection, credential.health),
   provider_config_key: live.integration.key,
   provider: live.integration.provider,
   connection_config: withoutRefreshTokens(credential.config, withRefreshToken) as Record<string, unknown>,
@@ -329,25 +332,30 @@ export const fullView = (live: Live, { credential, explained, lastFetchedAt, rev
   last_fetched_at: lastFetchedAt && isoOffset(lastFetchedAt),
   confirm_by: live.connection.confirmBy && isoOffset(live.connection.confirmBy),
   health: credential.health,
-  state: stateOf({ ...credential, since: isoZulu(credential.stateSince) }, explained),
+  state: waiting(live.connection, stateOf({ ...credential, since: isoZulu(credential.stateSince) }, explained)),
   warnings: warningsOf(live),
   scopes: { requested: credential.scopesRequested, granted: credential.scopesGranted },
   credentials: reveals ? credentialView(credential, withRefreshToken) : {},
 })
 
 const listedView = (connection: ListedExplained) => ({
-  ...commonView(connection),
+  ...commonView(connection, connection.health),
   provider_config_key: connection.integrationKey,
   provider: connection.provider,
   created: isoOffset(connection.createdAt),
   health: connection.health,
-  state: stateOf({ ...connection, since: isoZulu(connection.stateSince) }, connection.explained),
+  state: waiting(connection, stateOf({ ...connection, since: isoZulu(connection.stateSince) }, connection.explained)),
 })
 
-const commonView = (connection: Connection) => ({
+/** Its grant works, and nobody may use it yet. */
+const waiting = ({ confirmBy }: Connection, state: ConnectionState): ConnectionState =>
+  confirmBy ? { ...state, message: errors.connection_unconfirmed[1] } : state
+
+const commonView = (connection: Connection, health: Health) => ({
   id: connection.id,
   connection_id: connection.connectionId,
-  errors: [] as { type: 'auth' | 'sync'; log_id: string }[],
+  // By this, clients of the wire contract know that somebody has to sign in again; the id is what GET /activity takes.
+  errors: health === 'needs_reauth' ? [{ type: 'auth' as const, log_id: connection.connectionId }] : [],
   end_user: endUserOf(connection.endUser, connection.organization),
   tags: connection.tags,
   metadata: connection.metadata,

@@ -280,6 +280,8 @@ async function isUnusable(id: string): Promise<void> {
 test('a connection that has to be confirmed is of no use before, and is afterwards, on every server', async () => {
   const { id } = await connectUnconfirmed()
   await isUnusable(id)
+  const [listed] = (await first.call('GET', `/connections?connectionId=${id}`)).json.connections
+  assert.match(listed.state.message, /waits for POST \/connections\/:id\/confirm/)
   const wrong = await confirm(id, { end_user_id: 'mallory' })
   assert.deepEqual([wrong.status, wrong.json.error.code], [409, 'conflict'])
   await isUnusable(id)
