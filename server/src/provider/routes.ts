@@ -2,7 +2,7 @@ import { getAppProject, getCatalogue, getProvider, listProviders } from '@fairle
 import { Failure } from '../errors.ts'
 import { api, type Guard } from '../http/api.ts'
 import { type Catalogue, providerView } from './catalogue.ts'
-import { letterMark } from './logo.ts'
+import { markOf } from './logo.ts'
 
 interface Deps {
   catalogue: Catalogue
@@ -56,10 +56,10 @@ export function providerRoutes({ catalogue, guard, url }: Deps) {
     })
   })
 
-  app.get('/images/template-logos/:file', c => {
+  app.get('/images/template-logos/:file', async c => {
     const provider = catalogue.get(c.req.param('file').replace(/\.svg$/, ''))
     if (!provider) throw new Failure('not_found')
-    return c.body(letterMark(provider), 200, {
+    return c.body(await markOf(provider), 200, {
       'Content-Type': 'image/svg+xml',
       'Cache-Control': 'public, max-age=3600',
       'Content-Security-Policy': "default-src 'none'; sandbox",

@@ -293,6 +293,8 @@ export const providerDefinition = z.strictObject({
   credentials_verification_script: z.string().optional(),
 
   // ours
+  /** Whose logo it has (providers/logos), when there is none of its own name. */
+  logo: text.optional(),
   /** Where credentials may be sent beside the hosts the URLs above name: an exact host or `*.suffix`, without port. */
   allowed_hosts: z
     .array(

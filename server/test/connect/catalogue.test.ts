@@ -21,6 +21,7 @@ import { type Asked, type Provider, sendJson, startProvider } from './support/pr
 import { scope } from './support/scope.ts'
 
 const builtIn = loadCatalogue({ overlayPath: undefined, egressAllow: parseEgressAllow('').rules }).list()
+const secret = 'secret-of-the-account'
 const key = generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey.export({ type: 'pkcs8', format: 'pem' })
 
 let mock: Provider
@@ -44,7 +45,10 @@ const moved = (source: string) =>
 
 /** The definition with every endpoint at the mock. */
 function atMock({ name: _, ...definition }: Definition): object {
-  const urls = ['authorization_url', 'token_url', 'request_url', 'introspection_url', 'revocation_url'] as const
+  const urls = [
+    ...(['authorization_url', 'token_url', 'refresh_url', 'request_url'] as const),
+    ...(['introspection_url', 'revocation_url'] as const),
+  ]
   return {
     ...definition,
     ...Object.fromEntries(
@@ -62,7 +66,7 @@ const filledIn = (fields: Record<string, FormField>) =>
       if (field.automated) return []
       if (/private_key$/.test(name)) return name === 'private_key' ? [[name, key.toString()]] : []
       if (name === 'client_certificate') return []
-      return [[name, field.example ?? (name === 'password' && !field.secret ? '' : 'secret-of-the-account')]]
+      return [[name, field.example ?? field.default_value ?? (name === 'password' && !field.secret ? '' : secret)]]
     }),
   )
 
@@ -82,7 +86,7 @@ function tokenAnswer({ auth_mode, token_response: said, token_response_metadata:
       here[name] ??= {}
       here = here[name] as Record<string, unknown>
     }
-    here[names.at(-1)!] = /domain|url/.test(path) ? mock.url : 'a-fact'
+    here[names.at(-1)!] = /domain|url/.test(path) ? mock.url : path === 'host' ? '127.0.0.1' : 'a-fact'
   }
   return answer
 }
@@ -93,8 +97,8 @@ let playing: Definition
 before(async () => {
   mock = await startProvider(scope)
   mock.api = (res, asked) => {
-    const path = asked.url.split('?')[0]!
-    const isToken = /token|bearer|oauth\.v2\.access/i.test(path.split('/').at(-1)!) && asked.method === 'POST'
+    const path = asked.url.split('?')[0]!.replace(/\/$/, '')
+    const isToken = /token|bearer|refresh|oauth\.v2\.access/i.test(path.split('/').at(-1)!) && asked.method === 'POST'
     sendJson(200, isToken ? tokenAnswer(playing) : {})(res, asked)
   }
   const definitions = Object.fromEntries(builtIn.map(provider => [provider.name, atMock(provider)]))
@@ -156,7 +160,7 @@ function presents(provider: Definition, { headers, url }: Asked): string {
       return /^Basic (.+)$/.exec(authorization ?? '')?.[1] ?? ''
     case 'API_KEY':
       return Object.values({ ...headers, url }).find(value =>
-        String(value).includes(provider.credentials!.apiKey!.example!),
+        String(value).includes(provider.credentials!.apiKey!.example ?? secret),
       )
         ? 'the key'
         : ''
@@ -165,7 +169,7 @@ function presents(provider: Definition, { headers, url }: Asked): string {
     case 'OAUTH1':
       return /^OAuth .*oauth_token="(token-\d+)"/.exec(authorization ?? '')?.[1] ?? ''
     default:
-      return /^Bearer (token-\d+)$/.exec(authorization ?? '')?.[1] ?? ''
+      return /^(?:Bearer|Zoho-oauthtoken) (token-\d+)$/.exec(authorization ?? '')?.[1] ?? ''
   }
 }
 

@@ -1,5 +1,6 @@
 /** The catalogue that comes along: what every definition in it must be, beyond being well-formed. */
 import assert from 'node:assert/strict'
+import { readdirSync, readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { formOf } from '../../src/credential/kinds/form.ts'
 import { kindOf } from '../../src/credential/kinds/kinds.ts'
@@ -12,10 +13,24 @@ import type { Provider } from '../../src/provider/schema.ts'
 const catalogue = loadCatalogue({ overlayPath: undefined, egressAllow: parseEgressAllow('').rules })
 const all = catalogue.list()
 
-test('there are forty and more, of every kind', () => {
-  assert.ok(all.length >= 42, String(all.length))
+test('there are many, of every kind', () => {
+  assert.ok(all.length >= 130, String(all.length))
   const modes = new Set(all.map(provider => provider.auth_mode))
   assert.deepEqual([...modes].sort(), ['API_KEY', 'BASIC', 'JWT', 'NONE', 'OAUTH1', 'OAUTH2', 'OAUTH2_CC', 'TWO_STEP'])
+})
+
+test('a logo is a drawing, of a provider that is there', () => {
+  const folder = new URL('../../../providers/logos/', import.meta.url)
+  const files = readdirSync(folder).filter(file => file.endsWith('.svg'))
+  assert.ok(files.length >= 100)
+  for (const file of files) {
+    const name = file.slice(0, -'.svg'.length)
+    assert.ok(catalogue.get(name) ?? all.some(({ logo }) => logo === name), `${name} is no provider`)
+    const drawing = readFileSync(new URL(file, folder), 'utf8')
+    assert.match(drawing, /^<svg xmlns="http:\/\/www\.w3\.org\/2000\/svg" viewBox="[\d. -]+">.*<\/svg>\n$/s, file)
+    // Shown as an image, where neither would work; opened by itself, where either could.
+    assert.doesNotMatch(drawing, /<(?:script|style|foreignObject|image|a)\b|\bon\w+=|href="(?!#)/i, file)
+  }
 })
 
 /** As the provider's own code reads what a person types. */
@@ -23,6 +38,14 @@ function spelt(provider: Provider, name: string, typed: string): string | undefi
   const read = catalogue.hooks(provider).readFact?.(provider, name, typed)
   assert.ok(!read || 'facts' in read, typed)
   return read ? read.facts[name] : typed
+}
+
+/** What a provider says of the account, where its API's address is among it. */
+const told: Record<string, Record<string, string>> = {
+  gong: { api_base_url_for_customer: 'https://company-17.api.gong.io' },
+  pipedrive: { api_domain: 'https://acme.pipedrive.com' },
+  wrike: { host: 'www.wrike.com' },
+  'zoho-crm': { api_domain: 'https://www.zohoapis.com' },
 }
 
 for (const provider of all)
@@ -50,12 +73,11 @@ for (const provider of all)
         return said === undefined ? [] : [[name, spelt(provider, name, said)]]
       }),
     )
-    const told = provider.connection_config?.instance_url ? { instance_url: 'https://acme.my.salesforce.com' } : {}
-    const api = provider.connection_config?.api_domain ? { api_domain: 'https://acme.pipedrive.com' } : {}
+    const instance = provider.connection_config?.instance_url ? { instance_url: 'https://acme.my.salesforce.com' } : {}
     const sources = [provider.authorization_url, tokenUrlOf(provider), provider.request_url, provider.proxy?.base_url]
     for (const source of sources) {
       if (!source) continue
-      const url = endpoint(provider, source, { ...facts, ...told, ...api })
+      const url = endpoint(provider, source, { ...facts, ...instance, ...told[provider.name] })
       assert.equal(url?.protocol, 'https:', source)
       assert.ok(hostAllowed(provider, url.hostname), `${url.hostname} is allowed`)
     }
