@@ -351,7 +351,7 @@ function identityProvider(
     faults.push('Signing in with OpenID Connect needs FAIRLEAD_OIDC_ISSUER and FAIRLEAD_OIDC_CLIENT_ID, both.')
   const issuer = issuerText ? URL.parse(issuerText) : undefined
   if (issuerText && (!issuer || !/^https?:$/.test(issuer.protocol) || issuer.search || issuer.hash || issuer.username))
-    faults.push('FAIRLEAD_OIDC_ISSUER must be the issuer as the provider spells it, e.g. https://acme.okta.com.')
+    faults.push('FAIRLEAD_OIDC_ISSUER must be the issuer as the provider spells it, e.g. https://login.acme.com.')
   const newcomers = (rest[1] ?? '')
     .split(',')
     .filter(part => part.trim() !== '')

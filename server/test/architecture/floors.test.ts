@@ -285,7 +285,7 @@ const defaults = (sources: Source[]): string[] =>
 
 /** Words that were there before a company took them, and a parameter of the wire contract that is named after one. */
 const otherwise =
-  /\b(?:view|border|flex|bounding|inline)-?box\b|\bbox-(?:sizing|shadow)\b|\bviewBox\b|refresh_github_app_jwt_token/g
+  /\b(?:view|border|flex|bounding|inline)-?box\b|\bbox-(?:sizing|shadow)\b|\bviewBox\b|refresh_github_app_jwt_token|\bfront\b|'square'|[Ss]entry-\w+|Contentful\w+/g
 
 /** Words of strings and identifiers alike: `salesforceHosts`, 'salesforce-sandbox' and SALESFORCE all name a provider. */
 function providerNames(sources: Source[], names: string[]): string[] {
