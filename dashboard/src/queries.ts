@@ -7,8 +7,8 @@ import type {
   ProviderView,
   SettingsView,
 } from '@fairlead/contract'
-import { keepPreviousData, useMutation, useQuery, useQueryClient } from '@tanstack/react-query'
-import { useMemo } from 'react'
+import { keepPreviousData, useInfiniteQuery, useMutation, useQuery, useQueryClient } from '@tanstack/react-query'
+import { useCallback, useMemo } from 'react'
 import { ask } from './api.ts'
 import { say } from './parts.tsx'
 import { withQuery } from './route.ts'
@@ -32,11 +32,17 @@ export interface ConnectionsAsked {
   state?: string | undefined
 }
 
+interface Listed {
+  connections: ListedConnection[]
+  next_cursor: string | null
+}
+
+const askConnections = (asked: ConnectionsAsked, limit: number, cursor?: string) =>
+  ask<Listed>(withQuery('/connections', { ...asked, limit: String(limit), cursor }))
+
 const listConnections = (asked: ConnectionsAsked, limit: number) => ({
   queryKey: ['connections', asked, limit],
-  queryFn: async () =>
-    (await ask<{ connections: ListedConnection[] }>(withQuery('/connections', { ...asked, limit: String(limit) })))
-      .connections,
+  queryFn: async () => (await askConnections(asked, limit)).connections,
 })
 
 const most = 2_000
@@ -44,22 +50,32 @@ const most = 2_000
 /** All of them, where they are no more than a page takes; then filters are answered here, and at once. */
 export const everyConnection = listConnections({}, most)
 
-export const useConnections = (filter: ConnectionsAsked) => {
+/** `more` brings the next page, where there are more than one takes. */
+export function useConnections(filter: ConnectionsAsked) {
   const all = useQuery({ ...everyConnection, placeholderData: keepPreviousData, refetchInterval: 15_000 })
   const isWhole = all.data !== undefined && all.data.length < most
-  const asked = useQuery({
-    ...listConnections(filter, most),
+  const paged = useInfiniteQuery({
+    queryKey: ['connections', 'pages', filter],
+    queryFn: ({ pageParam }) => askConnections(filter, most, pageParam),
+    initialPageParam: undefined as string | undefined,
+    getNextPageParam: last => last.next_cursor ?? undefined,
     placeholderData: keepPreviousData,
-    refetchInterval: 15_000,
-    enabled: all.data !== undefined && !isWhole && Object.values(filter).some(Boolean),
+    // Somebody who has gone through many pages is not asked to wait for all of them again and again.
+    refetchInterval: query => ((query.state.data?.pages.length ?? 0) > 1 ? false : 15_000),
+    enabled: all.data !== undefined && !isWhole,
   })
   const { search, integrationId, state } = filter
-  const data = useMemo(
+  const matched = useMemo(
     () => all.data?.filter(matching({ search, integrationId, state })),
     [all.data, search, integrationId, state],
   )
-  if (isWhole) return { ...all, data }
-  return all.data !== undefined && Object.values(filter).some(Boolean) ? asked : all
+  const pages = useMemo(() => paged.data?.pages.flatMap(page => page.connections), [paged.data])
+  const more = useCallback(() => {
+    if (paged.hasNextPage && !paged.isFetchingNextPage) void paged.fetchNextPage()
+  }, [paged])
+  if (isWhole || all.error) return { ...all, data: matched, more, isMore: false }
+  // Until its first page is there, what is known already matches or does not.
+  return { ...paged, data: pages ?? matched, more, isMore: paged.hasNextPage }
 }
 
 /** As the server does it. */

@@ -111,7 +111,7 @@ function FieldRow({ field, title, value, fault, docs, onLeave, onInput }: RowPro
       </div>
       {field.description && (
         <p class="soft" id={`${id}-about`}>
-          {field.description}
+          <bdi>{field.description}</bdi>
         </p>
       )}
       {field.enum ? (
@@ -124,7 +124,8 @@ function FieldRow({ field, title, value, fault, docs, onLeave, onInput }: RowPro
           ))}
         </select>
       ) : (
-        <div class="input">
+        // With an affix it is an address, which reads from left to right in every language.
+        <div class="input" dir={(field.prefix ?? field.suffix) ? 'ltr' : undefined}>
           {field.prefix && <span class="affix">{field.prefix}</span>}
           <input
             {...shared}

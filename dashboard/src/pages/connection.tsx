@@ -70,8 +70,10 @@ export function ConnectionPage({
             <State name={data.state.name} />
             <span>
               {data.provider_config_key}
-              {typeof account === 'string' && ` · ${URL.parse(account)?.host ?? account}`} · state changed{' '}
-              <Time at={data.state.since} />
+              {typeof account === 'string' && ` · ${URL.parse(account)?.host ?? account}`}
+            </span>
+            <span>
+              state changed <Time at={data.state.since} />
             </span>
             <Id value={id} />
           </span>

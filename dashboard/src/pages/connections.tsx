@@ -75,7 +75,7 @@ export function ConnectionsPage({ canChange }: { canChange: boolean }) {
           </button>
         ))}
         <span className="small soft end">
-          {connections.data && `${count(connections.data.length)}${connections.data.length === 2000 ? ' newest' : ''}`}
+          {connections.data && `${count(connections.data.length)}${connections.isMore ? ' and more below' : ''}`}
         </span>
       </div>
       {picked.length > 0 && <Bulk picked={picked} clear={() => setChosen(new Set())} />}
@@ -117,6 +117,7 @@ export function ConnectionsPage({ canChange }: { canChange: boolean }) {
                   keyOf={one => one.id}
                   open={one => navigate(pathOf(one))}
                   label="Connections"
+                  onEnd={connections.more}
                 >
                   {one => (
                     <>

@@ -8,6 +8,7 @@ import type { Browser, BrowserContextOptions, Page } from 'playwright-core'
 import { sandboxOverlay } from '../../../demo/overlay.ts'
 import { buildPages } from '../../../pages/build.ts'
 import { openDb } from '../../src/db/open.ts'
+import { sql } from '../../src/db/sql.ts'
 import { until } from '../db/until.ts'
 import { type Fairlead, startFairlead } from '../support/fairlead.ts'
 import { lastFirst } from '../support/last-first.ts'
@@ -410,6 +411,22 @@ describe('the dashboard', { skip: skipWithoutBrowser() }, () => {
       })
       await page.getByRole('main').getByText(said).first().waitFor()
     }
+
+    // More than a page of connections: the end of the list brings the next one, and a filter asks the server.
+    await db.query(sql`
+      insert into connection (environment_id, integration_id, credential_id, connection_id, end_user, created_at)
+      select environment_id, integration_id, credential_id, 'late-' || n, jsonb_build_object('id', 'l' || n, 'display_name', 'Late ' || n),
+        created_at - n * interval '1 day'
+      from connection, generate_series(1, 1500) n where connection_id = ${connection.id}`)
+    await page.goto(`${fairlead.app.url}/app/connections`)
+    await page.getByText('2,000 and more below').waitFor()
+    await until(async () => {
+      await page.locator('.sheet').evaluate('sheet => sheet.scrollTo(0, sheet.scrollHeight)')
+      return (await page.getByText('2,500', { exact: true }).count()) > 0
+    })
+    await page.getByRole('searchbox', { name: 'Search connections' }).fill('Late 1499')
+    await page.getByText('Late 1499').waitFor()
+    await page.getByText('1', { exact: true }).waitFor()
   })
 
   it('asks who is there before it shows a secret, and shows a viewer none', async t => {
