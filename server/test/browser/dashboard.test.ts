@@ -421,7 +421,7 @@ describe('the dashboard', { skip: skipWithoutBrowser() }, () => {
     await page.goto(`${fairlead.app.url}/app/connections`)
     await page.getByText('2,000 and more below').waitFor()
     await until(async () => {
-      await page.locator('.sheet').evaluate('sheet => sheet.scrollTo(0, sheet.scrollHeight)')
+      await page.evaluate("document.querySelector('.sheet').scrollTo(0, 1e9)")
       return (await page.getByText('2,500', { exact: true }).count()) > 0
     })
     await page.getByRole('searchbox', { name: 'Search connections' }).fill('Late 1499')
