@@ -177,7 +177,7 @@ export function RenewalsChart({ renewals }: { renewals: Overview['renewals'] }) 
           { label: 'Refused', values: renewals.map(one => one.refused), colour: '--attention', dash: [2, 3] },
         ]}
       />
-      <Legend names={['Renewed', 'In doubt or unavailable, tried again', 'Refused']} />
+      <Legend names={['Renewed', 'In doubt, tried again', 'Refused']} />
     </>
   )
 }
