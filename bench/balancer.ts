@@ -66,7 +66,8 @@ export async function startBalancer(port = 0): Promise<Balancer> {
     const first = turn++ % Math.max(1, ready.length)
     return [...ready.slice(first), ...ready.slice(0, first)]
   }
-  const server = createServer((req, res) => pass(req, res, inTurn()))
+  // As long as our own servers take: a sign-in that was begun with everything has 16 KB of address.
+  const server = createServer({ maxHeaderSize: 32 * 1024 }, (req, res) => pass(req, res, inTurn()))
   server.on('upgrade', (req, socket, head) => {
     const [backend] = inTurn()
     if (!backend) return void socket.destroy()
