@@ -125,7 +125,7 @@ test('what belongs to another environment is answered exactly like what does not
       'a proxied call on their key',
       call('dev', 'GET', '/proxy/x', undefined, proxied('prod-only', 'theirs')),
       call('dev', 'GET', '/proxy/x', undefined, proxied('nobodys', 'theirs')),
-      400,
+      404,
     ],
   ]
   for (const [what, theirs, nobodys, status] of pairs) {
