@@ -184,7 +184,7 @@ test('deleting an integration revokes its grants with the client it had', async 
   // The provider is away while it happens.
   site.simulator.control.fail({ endpoint: 'revoke', status: 503 })
   assert.equal((await first.call('DELETE', '/integrations/sf')).status, 200)
-  await until(async () => (await site.proxied(second, gone)).status === 400, 5_000)
+  await until(async () => (await site.proxied(second, gone)).status === 404, 5_000)
   assert.deepEqual(await site.db.query(sql`select id from connection where connection_id = ${gone}`), [])
   await until(async () => {
     await site.db.query(sql`update revocation set next_try_at = clock_timestamp() where ended_at is null`)
