@@ -49,5 +49,6 @@ try {
   console.table(rows)
   console.log(JSON.stringify({ bench: 'start', rows }))
 } finally {
-  await rm(folder, { recursive: true, force: true })
+  // A server told to stop before it was up leaves PostgreSQL a moment behind.
+  await rm(folder, { recursive: true, force: true, maxRetries: 10 })
 }
