@@ -4,7 +4,7 @@
  */
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import type { Lookups } from '../lib/cache.ts'
-import { type Count, count, createMetrics, type Reading } from '../lib/metrics.ts'
+import { createMetrics, type Reading } from '../lib/metrics.ts'
 import type { Call } from './activity.ts'
 
 export interface Observed {
@@ -122,50 +122,22 @@ export function observe(read: Readers): Observed {
     return [[[], (user + system) / 1e6]]
   })
 
-  /** Of each integration what nearly every call of it adds to. */
-  const numbers = new Map<string, ReturnType<typeof numbersOf>>()
-  const numbersOf = (integration: string) => ({
-    /** By status. */
-    answered: new Map<number, Count>(),
-    up: bytes([integration, 'up']),
-    down: bytes([integration, 'down']),
-    own: own([integration]),
-    upstream: upstream([integration]),
-  })
-  const numbersFor = (integration: string) => {
-    const made = numbers.get(integration) ?? numbersOf(integration)
-    numbers.set(integration, made)
-    return made
-  }
-
   return {
     call(call) {
       // A call that was sent nowhere may name what does not exist.
       const integration = call.host === undefined ? '' : call.integration
-      const of = numbersFor(integration)
-      const { outcome, error, status } = call
-      const plain = outcome === 'answered' && error === undefined && status !== undefined
-      const known = plain ? of.answered.get(status) : undefined
-      const ended = known ?? calls([integration, outcome, error ?? String(status ?? '')])
-      if (plain && !known) of.answered.set(status, ended)
-      ended.n++
-      of.up.n += call.bytesUp
-      of.down.n += call.bytesDown
-      if (call.repeatsToken) repeated([integration]).n++
-      if (call.retries > 0) retries([integration]).n += call.retries
+      calls([integration, call.outcome, call.error ?? String(call.status ?? '')])
+      if (call.repeatsToken) repeated([integration])
+      if (call.retries > 0) retries([integration], call.retries)
+      if (call.bytesUp > 0) bytes([integration, 'up'], call.bytesUp)
+      if (call.bytesDown > 0) bytes([integration, 'down'], call.bytesDown)
       if (call.sentAt === undefined) return
-      count(of.own, (call.sentAt - call.arrivedAt) / 1000)
-      if (call.answeredAt !== undefined) count(of.upstream, (call.answeredAt - call.sentAt) / 1000)
+      own([integration], (call.sentAt - call.arrivedAt) / 1000)
+      if (call.answeredAt !== undefined) upstream([integration], (call.answeredAt - call.sentAt) / 1000)
     },
-    refresh({ kind }) {
-      refreshes([kind]).n++
-    },
-    dropped(calls) {
-      dropped([]).n += calls
-    },
-    untold(spans) {
-      untold([]).n += spans
-    },
+    refresh: ({ kind }) => refreshes([kind]),
+    dropped: calls => dropped([], calls),
+    untold: spans => untold([], spans),
     text: () => metrics.text(),
   }
 }

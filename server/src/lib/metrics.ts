@@ -6,15 +6,15 @@
 /** Values in the order of the metric's label names. Few and bounded: no connection, no path, nothing a caller can make up. */
 type Labels = readonly string[]
 
-/** The number of one set of values, to be added to. Whoever counts there at every call keeps it: finding it costs more than counting. */
-export interface Count {
-  n: number
-}
-
 export interface Metrics {
-  counter(name: string, help: string, labels?: Labels): (values: Labels) => Count
+  counter(name: string, help: string, labels?: Labels): (values: Labels, by?: number) => void
   /** `buckets` are upper bounds, rising, in the unit the name ends in. */
-  histogram(name: string, help: string, labels: Labels, buckets: readonly number[]): (values: Labels) => Distribution
+  histogram(
+    name: string,
+    help: string,
+    labels: Labels,
+    buckets: readonly number[],
+  ): (values: Labels, observed: number) => void
   /** Read at every scrape. One that throws is left out of that scrape, so that the others are still seen. */
   gauge(name: string, help: string, labels: Labels, read: () => Reading[] | Promise<Reading[]>): void
   /** A counter that is counted elsewhere, where a call may cost nothing. */
@@ -24,8 +24,7 @@ export interface Metrics {
 
 export type Reading = readonly [values: Labels, value: number]
 
-export interface Distribution {
-  buckets: readonly number[]
+interface Distribution {
   counts: number[]
   sum: number
   count: number
@@ -44,19 +43,20 @@ export function createMetrics(): Metrics {
 
   return {
     counter(name, help, labels = []) {
-      const counts = new Map<string, Count>()
-      // One that was found and not added to has not been counted yet.
+      const values = new Map<string, number>()
       family(name, 'counter', help, () =>
-        [...counts].flatMap(([key, { n }]) => (n > 0 ? [line(name, labels, key.split(between), n)] : [])),
+        [...values].map(([key, value]) => line(name, labels, key.split(between), value)),
       )
-      return values => kept(counts, keyOf(values), () => ({ n: 0 }))
+      return (given, by = 1) => {
+        const key = keyOf(given)
+        values.set(key, (values.get(key) ?? 0) + by)
+      }
     },
 
     histogram(name, help, labels, buckets) {
-      const distributions = new Map<string, Distribution>()
+      const values = new Map<string, Distribution>()
       family(name, 'histogram', help, () =>
-        [...distributions].flatMap(([key, { counts, sum, count }]) => {
-          if (count === 0) return []
+        [...values].flatMap(([key, { counts, sum, count }]) => {
           const given = key.split(between)
           let below = 0
           return [
@@ -70,8 +70,17 @@ export function createMetrics(): Metrics {
           ]
         }),
       )
-      return values =>
-        kept(distributions, keyOf(values), () => ({ buckets, counts: buckets.map(() => 0), sum: 0, count: 0 }))
+      return (given, observed) => {
+        const key = keyOf(given)
+        const known = values.get(key)
+        const into = known ?? { counts: buckets.map(() => 0), sum: 0, count: 0 }
+        if (!known) values.set(key, into)
+        let bucket = 0
+        while (bucket < buckets.length && observed > buckets[bucket]!) bucket++
+        if (bucket < buckets.length) into.counts[bucket]!++
+        into.sum += observed
+        into.count++
+      }
     },
 
     gauge(name, help, labels, read) {
@@ -89,24 +98,6 @@ export function createMetrics(): Metrics {
       return `${read.flatMap(one => (one.status === 'fulfilled' ? one.value : [])).join('\n')}\n`
     },
   }
-}
-
-/** Counts `seen` into the first bucket that holds it. */
-export function count(into: Distribution, seen: number): void {
-  const { buckets } = into
-  let bucket = 0
-  while (bucket < buckets.length && seen > buckets[bucket]!) bucket++
-  if (bucket < buckets.length) into.counts[bucket]!++
-  into.sum += seen
-  into.count++
-}
-
-function kept<Value>(values: Map<string, Value>, key: string, make: () => Value): Value {
-  const known = values.get(key)
-  if (known) return known
-  const made = make()
-  values.set(key, made)
-  return made
 }
 
 const line = (name: string, labels: Labels, values: Labels, value: number): string => {

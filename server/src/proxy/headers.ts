@@ -148,7 +148,7 @@ export function upstreamHeaders(live: Live, head: Head, key: string, call: () =>
     const value = raw[2 * i + 1]!
     const name = names[i]!
     // A caller's `Connection: authorization` takes nothing from us: only its own headers are dropped by it.
-    if (!name.goesUp || dropped?.has(name.lower) || (value.length >= key.length && value.includes(key))) continue
+    if (!name.goesUp || dropped?.has(name.lower) || value.includes(key)) continue
     if (name.forced) forced.push(name.upstream, value)
     else sent.push(name.upstream, value)
   }

@@ -50,10 +50,10 @@ interface State {
 
 export function createLanes(clock: Clock): Lanes {
   // Bounded: a customer's host is remembered while it is used. A forgotten one begins anew, and its old calls end on the old state.
-  const places = createCache<{ state: State; lane: Lane }>({ max: 10_000, maxAgeMs: minutes(10) })
+  const states = createCache<State>({ max: 10_000, maxAgeMs: minutes(10) })
 
-  const placeOf = (origin: string) => {
-    const known = places.get(origin)
+  const stateOf = (origin: string): State => {
+    const known = states.get(origin)
     if (known) return known
     const state: State = {
       underWay: 0,
@@ -65,42 +65,13 @@ export function createLanes(clock: Clock): Lanes {
       probing: false,
       budget: fullBudget,
     }
-    // One lane serves every call but a probe: it knows nothing of the call.
-    const place = { state, lane: laneOn(state, false) }
-    places.set(origin, place)
-    return place
+    states.set(origin, state)
+    return state
   }
-
-  const laneOn = (state: State, probes: boolean): Lane => ({
-    answered() {
-      state.answered++
-      if (state.restsUntil === 0) return
-      state.restsUntil = 0
-      state.rest = firstRest
-      state.failed = 0
-    },
-    failed() {
-      state.failed++
-      const opens = state.failed >= fewestFailures && state.failed >= state.answered
-      // Those that were under way when it opened fail too; they say nothing new.
-      if (!probes && (!opens || state.restsUntil !== 0)) return
-      state.restsUntil = clock.now() + state.rest
-      state.rest = Math.min(longestRest, state.rest * 2)
-    },
-    mayRepeat() {
-      if (state.budget < 1) return false
-      state.budget--
-      return true
-    },
-    leave() {
-      state.underWay--
-      if (probes) state.probing = false
-    },
-  })
 
   return {
     enter(origin) {
-      const { state, lane } = placeOf(origin)
+      const state = stateOf(origin)
       const now = clock.now()
       if (state.underWay >= mostAtOnce) throw new Failure('provider_busy', { headers: { 'Retry-After': '1' } })
       const probes = state.restsUntil !== 0
@@ -117,7 +88,32 @@ export function createLanes(clock: Clock): Lanes {
         state.failed = 0
       }
 
-      return probes ? laneOn(state, true) : lane
+      return {
+        answered() {
+          state.answered++
+          if (state.restsUntil === 0) return
+          state.restsUntil = 0
+          state.rest = firstRest
+          state.failed = 0
+        },
+        failed() {
+          state.failed++
+          const opens = state.failed >= fewestFailures && state.failed >= state.answered
+          // Those that were under way when it opened fail too; they say nothing new.
+          if (!probes && (!opens || state.restsUntil !== 0)) return
+          state.restsUntil = clock.now() + state.rest
+          state.rest = Math.min(longestRest, state.rest * 2)
+        },
+        mayRepeat() {
+          if (state.budget < 1) return false
+          state.budget--
+          return true
+        },
+        leave() {
+          state.underWay--
+          if (probes) state.probing = false
+        },
+      }
     },
   }
 }

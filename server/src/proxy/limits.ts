@@ -41,8 +41,7 @@ export function createLimits(clock: Clock): Limits {
 
   return {
     check(live, path, background) {
-      // No provider wants none, most of the time.
-      const now = anyClosed > 0 ? clock.now() : 0
+      const now = clock.now()
       const until = now < anyClosed ? closed.get(placeOf(live, path)) : undefined
       if (until !== undefined && now < until)
         throw new Failure('rate_limited', { headers: { 'Retry-After': String(Math.ceil((until - now) / 1000)) } })
