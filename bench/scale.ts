@@ -5,11 +5,13 @@
  *
  * Seeding is by SQL. One grant in fifty is sealed for itself, and only those are opened; the others share the sealed value of one of them, as
  * wide as theirs. 1 % must be signed in to again, 0.5 % are degraded, 0.5 % paused. The provider is a server here on loopback.
+ *
+ * Seeding takes a quarter of an hour. `--data FOLDER` keeps what was seeded there, and measures what an earlier run left without seeding again.
  */
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { readdirSync, readFileSync } from 'node:fs'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -32,10 +34,9 @@ import { cpuOf, freePort, start } from './processes.ts'
 import { vaultOf } from './vault.ts'
 
 const { values } = parseArgs({
-  options: { connections: { type: 'string', default: '1000000' } },
+  options: { connections: { type: 'string', default: '1000000' }, data: { type: 'string' } },
   allowPositionals: true,
 })
-const connections = Number(values.connections)
 const batch = 20_000
 const realIn = 50
 const idleLimitDays = 30
@@ -117,9 +118,25 @@ function cpuOfPostgres(postmaster: number): number {
   return [postmaster, ...children.map(Number)].reduce((sum, pid) => sum + cpuOf(pid, { withEnded: true }), 0)
 }
 
+/** What a folder that was kept needs to be measured again, beside its database. */
+interface Kept {
+  connections: number
+  reals: number
+  bare: number
+  key: string
+  encryptionKey: string
+}
+
 async function main(): Promise<void> {
-  const dataDir = await mkdtemp(join(tmpdir(), 'fairlead-bench-'))
-  closers.push(() => rm(dataDir, { recursive: true, force: true, maxRetries: 5 }))
+  const dataDir = values.data ?? (await mkdtemp(join(tmpdir(), 'fairlead-bench-')))
+  if (values.data) await mkdir(dataDir, { recursive: true })
+  else closers.push(() => rm(dataDir, { recursive: true, force: true, maxRetries: 5 }))
+  const keptFile = join(dataDir, 'kept.json')
+  const kept = await readFile(keptFile, 'utf8').then(
+    text => JSON.parse(text) as Kept,
+    () => undefined,
+  )
+  const connections = kept?.connections ?? Number(values.connections)
   const quiet = { debug() {}, info() {}, warn: console.error, error: console.error }
   const embedded = await startEmbedded({ dataDir, log: quiet })
   closers.push(() => embedded.stop())
@@ -141,8 +158,8 @@ async function main(): Promise<void> {
   proxy: { base_url: ${base} }
 `,
   )
-  const key = newId()
-  const encryptionKey = randomBytes(32).toString('base64')
+  const key = kept?.key ?? newId()
+  const encryptionKey = kept?.encryptionKey ?? randomBytes(32).toString('base64')
   const port = await freePort()
   const url = `http://127.0.0.1:${port}`
   const server = await start(process.execPath, [join(import.meta.dirname, '../server/src/main.ts')], port, {
@@ -175,7 +192,7 @@ async function main(): Promise<void> {
     headers: { ...headers, 'Provider-Config-Key': 'bench', 'Connection-Id': 'real-1' },
   }
   const credentials = { type: 'OAUTH2', client_id: 'bench', client_secret: 'bench' }
-  await call('POST', '/integrations', { provider: 'bench', unique_key: 'bench', credentials })
+  if (!kept) await call('POST', '/integrations', { provider: 'bench', unique_key: 'bench', credentials })
 
   const open = await openDb({ url: databaseUrl, queryTimeoutMs: 600_000 })
   closers.push(() => open.close())
@@ -206,11 +223,11 @@ async function main(): Promise<void> {
 
   say(`scale: ${connections.toLocaleString('en')} connections`)
   const seeded = performance.now()
-  let bare = 0
-  let reals = 0
+  let bare = kept?.bare ?? 0
+  let reals = kept?.reals ?? 0
   const seededAt = new Date()
   const facts = { instance_url: base, identity_url: `${base}/id/00D000000000001EAA/005000000000001AAA` }
-  for (let from = 0; from < connections; from += batch) {
+  for (let from = kept ? connections : 0; from < connections; from += batch) {
     if (from === batch) bare = await exercise()
     const count = Math.min(batch, connections - from)
     const rows = await vault.withKeys(() =>
@@ -256,7 +273,10 @@ async function main(): Promise<void> {
       from added join given on given.id = added.id order by n`)
   }
   await db.query({ text: 'vacuum analyze', values: [] })
-  line('seeding', `${((performance.now() - seeded) / 1000).toFixed(0)} s, ${reals} of them sealed for themselves`)
+  if (!kept) {
+    line('seeding', `${((performance.now() - seeded) / 1000).toFixed(0)} s, ${reals} of them sealed for themselves`)
+    if (values.data) await writeFile(keptFile, JSON.stringify({ connections, reals, bare, key, encryptionKey }))
+  }
 
   // ── Sizes ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
