@@ -12,7 +12,7 @@ import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { callOutcome } from '@fairlead/contract'
-import { parse } from 'yaml'
+import { load } from 'js-yaml'
 import { variables } from '../../server/src/config.ts'
 import { layImage } from '../image.ts'
 
@@ -76,7 +76,7 @@ interface Service {
 }
 
 test('compose: names what it defines, gives nobody a password, and lets the database out nowhere', () => {
-  const compose = parse(read('compose.yaml')) as {
+  const compose = load(read('compose.yaml')) as {
     services: Record<string, Service>
     volumes: Record<string, unknown>
     networks: Record<string, { internal?: boolean }>
@@ -111,7 +111,7 @@ const chart = 'ops/helm/fairlead'
 
 test('the chart: every value a template uses is in the schema and has a default, and no other is', () => {
   const schema = JSON.parse(read(`${chart}/values.schema.json`)) as Schema
-  const values = parse(read(`${chart}/values.yaml`)) as Record<string, unknown>
+  const values = load(read(`${chart}/values.yaml`)) as Record<string, unknown>
   const used = new Set<string>()
   for (const name of readdirSync(at(`${chart}/templates`))) {
     const text = read(`${chart}/templates/${name}`)
@@ -127,7 +127,7 @@ test('the chart: every value a template uses is in the schema and has a default,
       .filter(line => !/^\s*\{\{-? *(if|with|range|end|else|define|toYaml|include)\b/.test(line))
       .join('\n')
       .replaceAll(/\{\{[^}]*\}\}/g, 'x')
-    if (name.endsWith('.yaml')) assert.ok(parse(plain).kind, name)
+    if (name.endsWith('.yaml')) assert.ok((load(plain) as { kind?: string }).kind, name)
   }
   const schemaAt = (path: string): Schema | undefined =>
     path.split('.').reduce<Schema | undefined>((one, key) => one?.properties?.[key], schema)
@@ -220,7 +220,7 @@ test('alerts watch metrics there are, by labels and values they have, and say wh
     labels: { severity: string }
     annotations: { summary: string; action: string }
   }
-  const { groups } = parse(text) as { groups: { rules: Rule[] }[] }
+  const { groups } = load(text) as { groups: { rules: Rule[] }[] }
   const rules = groups.flatMap(group => group.rules)
   assert.ok(rules.length >= 10)
   for (const { alert, expr, labels, annotations } of rules) {

@@ -93,8 +93,9 @@ export function checkAddress(rules: EgressRules, host: string, port: number, add
 
 /** IPv4-mapped IPv6 (RFC 4291 §2.5.5.2) is the IPv4 address: the kernel connects there. */
 function parseAddress(text: string): IpAddress | undefined {
-  // ipaddr.js also reads "127.1" and "0x7f.1". No URL or resolver yields those; whatever does is not an address.
-  if (!text.includes(':') && !ipaddr.IPv4.isValidFourPartDecimal(text)) return undefined
+  // ipaddr.js also reads "127.1" and "0x7f.1". No URL or resolver yields those; whatever does is not an address. A name it
+  // refuses by throwing, with a stack; most of what is asked about is a name.
+  if (!text.includes(':') && !(/^[\d.]+$/.test(text) && ipaddr.IPv4.isValidFourPartDecimal(text))) return undefined
   return ipaddr.isValid(text) ? ipaddr.process(text) : undefined
 }
 

@@ -8,7 +8,7 @@ import './support/scope.ts'
 import assert from 'node:assert/strict'
 import { generateKeyPairSync } from 'node:crypto'
 import { before, test } from 'node:test'
-import { stringify } from 'yaml'
+import { dump } from 'js-yaml'
 import { formOf } from '../../src/credential/kinds/form.ts'
 import { kindOf } from '../../src/credential/kinds/kinds.ts'
 import { parseEgressAllow } from '../../src/net/allow.ts'
@@ -102,7 +102,7 @@ before(async () => {
     sendJson(200, isToken ? tokenAnswer(playing) : {})(res, asked)
   }
   const definitions = Object.fromEntries(builtIn.map(provider => [provider.name, atMock(provider)]))
-  fairlead = await startFairlead(scope, { providers: stringify(definitions) })
+  fairlead = await startFairlead(scope, { providers: dump(definitions) })
 })
 
 /** Of the account, as somebody would give them. */

@@ -107,8 +107,8 @@ test('a folder is laid over file by file, in the order of its names, and other f
 const faults: [what: string, yaml: string, says: RegExp[]][] = [
   ['broken YAML', 'acme:\n  display_name: "Acme\n', [/^FILE:\d+: /]],
   ['a tab', 'acme:\n\tdisplay_name: Acme\n', [/^FILE:2: /]],
-  ['one key twice', `acme:\n${whole}  display_name: Again\n`, [/^FILE:6: .*unique/]],
-  ['one provider twice', `acme:\n${whole}acme:\n${whole}`, [/^FILE:6: .*unique/]],
+  ['one key twice', `acme:\n${whole}  display_name: Again\n`, [/^FILE:6: duplicated/]],
+  ['one provider twice', `acme:\n${whole}acme:\n${whole}`, [/^FILE:6: duplicated/]],
   [
     'a pattern without quotes',
     `acme:\n${whole}  allowed_hosts: [*.acme.example]\n`,
