@@ -4,9 +4,8 @@
  */
 
 import { type ConnectionWarning, errors, unstorable } from '@fairlead/contract'
-import { readSettings } from '../account/settings/store.ts'
 import type { Actor, Audit } from '../audit/audit.ts'
-import { holderOf } from '../connection/live.ts'
+import { type Connections, holderOf } from '../connection/live.ts'
 import { warningsOf } from '../connection/routes.ts'
 import { addConnection, askToConfirm, connectionsOn, findConnectionById, saveOwner } from '../connection/store.ts'
 import { askApi } from '../credential/ask.ts'
@@ -22,8 +21,8 @@ import {
   type StoreDeps as CredentialDeps,
   countGrants,
   type HeldGrant,
-  loadCredential,
   type NewCredential,
+  type StoredGrant,
 } from '../credential/store.ts'
 import { Failure } from '../errors.ts'
 import { findIntegrationById, type Integration } from '../integration/store.ts'
@@ -47,12 +46,13 @@ import {
   takePlaceOfOlder,
 } from './reconnect.ts'
 import { belongsElsewhere } from './start.ts'
-import { type Handshake, loadSession, type Session, type TakenHandshake, takeHandshake } from './store.ts'
+import { type Handshake, type Session, type TakenHandshake, takeHandshake } from './store.ts'
 
 export interface CallbackDeps extends CredentialDeps {
   egress: Egress
   catalogue: Catalogue
   explain: Explain
+  connections: Pick<Connections, 'forgetCredential'>
   credentials: Credentials
   revocations: Pick<Revocations, 'kick'>
   epoch: RefreshDeps['epoch']
@@ -97,12 +97,8 @@ export async function finishOAuth(
   if (!isSameBrowser(cookieHeader, state, deps.url.startsWith('https:'), taken.browserHash))
     throw new Failure('browser_mismatch')
 
-  const [session, integration] = await Promise.all([
-    loadSession(deps, taken.sessionId),
-    findIntegrationById(deps, taken.integrationId),
-  ])
-  // Ended by its owner this very moment: it would have taken the handshake along.
-  if (!session) throw new Failure('state_unknown')
+  const { session } = taken
+  const integration = await findIntegrationById(deps, taken.integrationId)
   if (!integration) throw new Failure('unknown_provider_config')
   const { provider, holder: known } = holderOf(deps.catalogue, integration)
   const handshake = { ...taken, config: { ...factsOnTheWay(provider, search), ...taken.config } }
@@ -124,14 +120,10 @@ export async function finishOAuth(
   const checked = await checkAccount(deps, integration, holder, handshake, session, tokens, told, learned)
   const config = { ...told, ...checked.facts, ...(brought && { overrideTokenRefresh: true }) }
   const found = { config, missingScopes: checked.missingScopes }
-  const { operation, credentialId } = await save(deps, integration, handshake, session, tokens, learned, found, known)
+  const operation = await save(deps, integration, handshake, session, tokens, learned, found, known)
   deps.log.info({ integration: integration.key, connection: handshake.connectionId, operation }, 'connected')
   const account = provider.grants_per_user === undefined ? null : accountOf(provider, learned)
-  const [stored, grants] = await Promise.all([
-    loadCredential(deps, credentialId),
-    account === null ? 0 : countGrants(deps.db, integration.id, account),
-  ])
-  if (stored) deps.credentials.learn(known, stored)
+  const grants = account === null ? 0 : await countGrants(deps.db, integration.id, account)
   const warnings = warningsOf({ provider, grants })
   for (const { code, payload } of warnings)
     deps.log.warn({ code, ...payload, integration: integration.key, connection: handshake.connectionId }, 'a warning')
@@ -239,8 +231,7 @@ export async function checkAccount(
   deps.revocations.kick()
   deps.log.warn({ integration: integration.key, connection: arrival.connectionId, ended }, 'an account of another kind')
   const { attempt, opener = null, returnUrl = null } = arrival
-  const beginner = { ...session, sessionId: session.id, environment: { id: session.environmentId } }
-  throw await belongsElsewhere(deps, beginner, checked.elsewhere, {
+  throw await belongsElsewhere(deps, session, checked.elsewhere, {
     attempt,
     opener,
     returnUrl,
@@ -282,6 +273,7 @@ export type Arrival = Pick<
 > &
   Partial<Pick<TakenHandshake, 'refreshToken'>>
 
+/** All in one transaction; afterwards, in the background, the provider is asked when the token ends, where it did not say. */
 export async function save(
   deps: CallbackDeps,
   integration: Integration,
@@ -291,8 +283,8 @@ export async function save(
   learned: ConnectionConfig,
   { config, missingScopes }: Pick<Connected, 'config' | 'missingScopes'>,
   holder: Holder,
-): Promise<{ operation: Connected['operation']; credentialId: string }> {
-  const { environmentId, connectionId, scopesRequested } = handshake
+): Promise<Connected['operation']> {
+  const { environmentId, scopesRequested } = handshake
   const added: NewCredential = {
     environmentId,
     integrationId: integration.id,
@@ -306,14 +298,32 @@ export async function save(
     epoch: deps.epoch.current().name,
     suspect: Boolean(handshake.refreshToken),
   }
-  if (session.reconnects !== null)
-    return {
-      operation: 'override',
-      credentialId: await reconnect(deps, integration, handshake, session, added, missingScopes, holder),
-    }
+  const operation = session.reconnects === null ? 'creation' : 'override'
+  const store = session.reconnects === null ? create : reconnect
+  const { id, tokenVersion } = await store(deps, integration, handshake, session, added, missingScopes, holder)
+  // The notification would do it in a moment; whoever reads the answer may be faster.
+  if (tokenVersion !== 1) deps.connections.forgetCredential(id)
+  if (tokenVersion !== undefined && tokens.lifeMs === undefined)
+    deps.credentials.learn(holder, {
+      ...{ id, tokenVersion, config, given: tokens.given ?? {} },
+      accessToken: tokens.accessToken,
+    })
+  return operation
+}
 
-  const { confirm_connections: waitsForConfirmation } = await readSettings(deps.db, environmentId)
-  const credentialId = await deps.db.transaction(async tx => {
+async function create(
+  deps: CallbackDeps,
+  integration: Integration,
+  handshake: Arrival,
+  session: Session,
+  added: NewCredential,
+  missingScopes: string[],
+  holder: Holder,
+): Promise<StoredGrant> {
+  const { environmentId, config } = added
+  const { connectionId } = handshake
+  const waitsForConfirmation = session.settled.confirmsConnections
+  const { stored, replaced } = await deps.db.transaction(async tx => {
     await tellSuccess(tx, attemptOf(handshake), {
       operation: 'creation',
       account: accountView(holder.provider, config),
@@ -324,11 +334,11 @@ export async function save(
     // A grant that may yet turn out to be somebody else's takes nothing's place.
     const mayReplace = session.endUser !== null && !waitsForConfirmation
     const older = mayReplace && (await takePlaceOfOlder(stores, holder, integration, session.endUser!.id, added))
-    const id = older || (await addCredential(stores, added))
+    const stored = older || (await addCredential(stores, added))
     await addConnection(tx, {
       environmentId,
       integrationId: integration.id,
-      credentialId: id,
+      credentialId: stored.id,
       connectionId,
       endUser: session.endUser,
       organization: session.organization,
@@ -342,10 +352,10 @@ export async function save(
       target: connectionId,
       detail: { integration: integration.key },
     })
-    return id
+    return { stored, replaced: Boolean(older) }
   })
-  deps.revocations.kick()
-  return { operation: 'creation', credentialId }
+  if (replaced) deps.revocations.kick()
+  return stored
 }
 
 /** The browser is not ours to name: whoever the session says it is. */
@@ -365,10 +375,9 @@ async function reconnect(
   added: NewCredential,
   missingScopes: string[],
   holder: Holder,
-): Promise<string> {
+): Promise<StoredGrant> {
   const { provider } = holder
   const { connectionId } = handshake
-  const { confirm_connections: confirms } = await readSettings(deps.db, added.environmentId)
   const again = await deps.db.transaction(async (tx): Promise<SignedInAgain> => {
     const connection = await findConnectionById(tx, session.reconnects!)
     if (!connection) return { kind: 'gone' }
@@ -389,8 +398,8 @@ async function reconnect(
     if (outcome.kind !== 'replaced') return outcome
     await saveOwner(tx, connection.id, session)
     // Where nothing tells one account from another, whoever was sent this link may have signed in to one of their own (checklist LK3).
-    const waits = confirms && !outcome.proven
-    if (waits) await askToConfirm(tx, outcome.credentialId)
+    const waits = session.settled.confirmsConnections && !outcome.proven
+    if (waits) await askToConfirm(tx, outcome.stored.id)
     await tellSuccess(tx, attemptOf(handshake), {
       operation: 'override',
       account: accountView(provider, added.config),
@@ -414,7 +423,7 @@ async function reconnect(
   deps.revocations.kick()
   switch (again.kind) {
     case 'replaced':
-      return again.credentialId
+      return again.stored
     case 'gone':
     case 'unsuited':
       throw new Failure('unknown_connect_session_token')

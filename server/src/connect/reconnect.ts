@@ -19,6 +19,7 @@ import {
   readConfig,
   replaceGrant,
   type StoreDeps,
+  type StoredGrant,
 } from '../credential/store.ts'
 import { Failure } from '../errors.ts'
 import type { Integration } from '../integration/store.ts'
@@ -72,7 +73,7 @@ export function accountView(provider: Provider, config: ConnectionConfig): Conne
 
 export type SignedInAgain =
   /** `proven`: by what the provider told, it is the account it was. */
-  | { kind: 'replaced'; credentialId: string; proven: boolean }
+  | { kind: 'replaced'; stored: StoredGrant; proven: boolean }
   /** Ended while its owner signed in. */
   | { kind: 'gone' }
   | { kind: 'another_account'; held: ConnectionConfig }
@@ -107,20 +108,21 @@ export async function signInAgain(
 
   // The provider gave the grant it had given before: there is nothing to end.
   if (owner === held.id) {
-    await replaceGrant(deps, held.id, added)
-    return { kind: 'replaced', credentialId: held.id, proven: true }
+    const tokenVersion = await replaceGrant(deps, held.id, added)
+    return { kind: 'replaced', stored: { id: held.id, tokenVersion }, proven: true }
   }
   if (!owner && (await holderOfSuccessor(db, integration.id, print))) return { kind: 'superseded' }
 
   const before = await retireReplaced(deps, db, holder, integration, held.id)
   const now = owner ?? held.id
-  await replaceGrant(deps, now, added)
+  const tokenVersion = await replaceGrant(deps, now, added)
   if (before?.reveal() === added.tokens.accessToken.reveal()) await endAccess(db, now)
   if (owner) {
     await moveConnections(db, held.id, owner)
     await buryCredential(db, held.id)
   }
-  return { kind: 'replaced', credentialId: now, proven: account !== null && account === added.account }
+  const proven = account !== null && account === added.account
+  return { kind: 'replaced', stored: { id: now, tokenVersion }, proven }
 }
 
 /**
@@ -133,12 +135,12 @@ export async function takePlaceOfOlder(
   integration: Integration,
   endUserId: string,
   added: NewCredential,
-): Promise<string | undefined> {
+): Promise<StoredGrant | undefined> {
   if (holder.provider.grants_per_user === undefined || !added.account) return undefined
-  const [older] = await grantsOf(deps.db, integration.id, endUserId, added.account)
+  const [older] = await grantsOf(deps.db, integration, endUserId, added.account)
   if (!older) return undefined
   const suits = ({ paused, scopesGranted }: HeldGrant) =>
     !paused && scopesGranted.every(scope => added.scopesGranted.includes(scope))
   const again = await signInAgain(deps, holder, integration, older.credentialId, added, suits)
-  return again.kind === 'replaced' ? again.credentialId : undefined
+  return again.kind === 'replaced' ? again.stored : undefined
 }

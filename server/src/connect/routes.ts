@@ -20,7 +20,7 @@ import {
   submitTwoStep,
 } from '@fairlead/contract'
 import type { Context } from 'hono'
-import { type Callers, environmentCaller, type SessionCaller, sessionCaller } from '../account/caller.ts'
+import { type Callers, environmentCaller, sessionCaller } from '../account/caller.ts'
 import { framingOrigins, readSettings } from '../account/settings/store.ts'
 import { endUserOf } from '../connection/routes.ts'
 import type { Kind } from '../credential/kinds/kind.ts'
@@ -32,17 +32,17 @@ import type { Secret } from '../lib/secret.ts'
 import { isoZulu, minutes } from '../lib/time.ts'
 import type { AddressOf } from '../net/caller-address.ts'
 import { browserOf, forgetBrowser } from './browser.ts'
-import { attemptOf, finishOAuth, stateOf, takeBack } from './callback.ts'
+import { attemptOf, type CallbackDeps, finishOAuth, stateOf, takeBack } from './callback.ts'
 import { type Attempt, type Channel, tellFailure } from './notify.ts'
 import { clickPage, isClicked, needsClick } from './opener.ts'
 import { type Audience, connectedPage, failedPage, nobody } from './page.ts'
 import { accountView, givenFacts, type Target, targetOf } from './reconnect.ts'
-import { openReconnectSession, openSession } from './session.ts'
+import { openReconnectSession, openSession, sessionOf } from './session.ts'
 import { BelongsElsewhere, readStartQuery, requestedScopes, startOAuth } from './start.ts'
-import { attemptsUnderWay, expireHandshakes, listResults, loadSession, removeSession } from './store.ts'
-import { type SubmitDeps, submit } from './submit.ts'
+import { attemptsUnderWay, expireHandshakes, listResults, loadSession, removeSession, type Session } from './store.ts'
+import { submit } from './submit.ts'
 
-interface Deps extends SubmitDeps {
+interface Deps extends CallbackDeps {
   callers: Callers
   guard: Guard
   channel: Channel
@@ -185,8 +185,8 @@ export function connectRoutes(deps: Deps) {
   async function ancestorsOf(token: string | undefined, isPreview: boolean): Promise<string[]> {
     if (isPreview) return ["'self'"]
     if (token === undefined) return framingOrigins(deps.db)
-    const session = await callers.bySessionToken(token).catch(() => undefined)
-    return session ? (await readSettings(deps.db, session.environment.id)).allowed_origins : []
+    const session = await sessionOf(deps, token).catch(() => undefined)
+    return session?.settled.allowedOrigins ?? []
   }
 
   app.on(['GET', 'POST'], '/oauth/connect/:key', async c => {
@@ -194,7 +194,7 @@ export function connectRoutes(deps: Deps) {
     if (elsewhere) return c.redirect(elsewhere, 302)
     callers.countAddress('start', incomingOf(c))
     const { pathname, searchParams } = new URL(c.req.url)
-    const caller = await callers.bySessionToken(sessionTokenIn(searchParams))
+    const session = await sessionOf(deps, sessionTokenIn(searchParams))
     const query = readStartQuery(searchParams)
     const key = c.req.param('key')
     const { attempt } = query
@@ -206,29 +206,32 @@ export function connectRoutes(deps: Deps) {
         if (c.req.method === 'POST') {
           if (!isClicked(searchParams.get('click'), cookies, secure)) throw new Failure('click_missing')
         } else {
-          const { allowed_origins } = await readSettings(deps.db, caller.environment.id)
           const header = (name: string) => c.req.header(name)
           const arriving = { header, browser: browserOf(deps.addressOf, incomingOf(c)), attempt, opener }
-          if (needsClick(deps.keyedHash, arriving, new URL(url).origin, allowed_origins)) {
+          if (needsClick(deps.keyedHash, arriving, new URL(url).origin, session.settled.allowedOrigins)) {
             // Whoever opens the button's address, as a mail scanner may, sees the button again.
             searchParams.delete('click')
-            return clickPage({ ...(await askFor(caller, key)), action: `${pathname}?${searchParams}`, cookies, secure })
+            return clickPage({
+              ...(await askFor(session, key)),
+              action: `${pathname}?${searchParams}`,
+              cookies,
+              secure,
+            })
           }
         }
-        const { location, setCookie } = await startOAuth(deps, caller, key, query, opener)
+        const { location, setCookie } = await startOAuth(deps, session, key, query, opener)
         return leave(location, c.req.method === 'POST' ? 303 : 302, setCookie)
       },
       { opener, isAwaited: attempt !== null },
-      { sessionId: caller.sessionId, attempt, integrationKey: key, connectionId: null },
+      { sessionId: session.id, attempt, integrationKey: key, connectionId: null },
     )
   })
 
   /** What the click page says: where the sign-in will be, and for whom. */
-  async function askFor(caller: SessionCaller, key: string) {
-    const session = await loadSession(deps, caller.sessionId)
-    const integration = await findIntegration(deps, caller.environment.id, key)
+  async function askFor(session: Session, key: string) {
+    const integration = await findIntegration(deps, session.environmentId, key)
     const provider = integration && deps.catalogue.get(integration.provider)
-    if (!session || !provider) throw new Failure(session ? 'unknown_provider_config' : 'unknown_connect_session_token')
+    if (!provider) throw new Failure('unknown_provider_config')
     const target = await targetOf(deps.db, session)
     const endUser = session.endUser ?? target?.connection.endUser
     const organization = session.organization ?? target?.connection.organization
@@ -270,9 +273,9 @@ export function connectRoutes(deps: Deps) {
   const submitting = async (c: Context, type: Kind['type'], body: unknown) => {
     callers.countAddress('start', incomingOf(c))
     const search = new URL(c.req.url).searchParams
-    const caller = await callers.bySessionToken(sessionTokenIn(search))
+    const session = await sessionOf(deps, sessionTokenIn(search))
     const query = readStartQuery(search)
-    return submit(deps, caller, c.req.param('providerConfigKey') ?? '', type, query, body as Record<string, unknown>)
+    return submit(deps, session, c.req.param('providerConfigKey') ?? '', type, query, body as Record<string, unknown>)
   }
   app.openapi(submitApiKey, async c => c.json(await submitting(c, 'API_KEY', c.req.valid('json')), 200))
   app.openapi(submitBasic, async c => c.json(await submitting(c, 'BASIC', c.req.valid('json')), 200))

@@ -8,12 +8,20 @@ import { Failure } from '../errors.ts'
 import { findIntegration, listIntegrations } from '../integration/store.ts'
 import type { Secret } from '../lib/secret.ts'
 import type { Egress } from '../seams.ts'
-import { addSession, type StoreDeps } from './store.ts'
+import { addSession, findSessionHolder, type Session, type StoreDeps } from './store.ts'
 
 type Request = z.infer<typeof connectSessionRequest>
 type ReconnectRequest = z.infer<typeof reconnectSessionRequest>
 
 type Opened = Promise<{ token: Secret; expiresAt: Date }>
+
+/** The session this token is for. What `callers` finds is the same; here it is read with all that a sign-in needs of it. */
+export async function sessionOf(deps: StoreDeps, token: string): Promise<Session> {
+  if (!/^nango_connect_session_[0-9a-f]{64}$/.test(token)) throw new Failure('invalid_connect_session_token_format')
+  const holder = await findSessionHolder(deps, token)
+  if (!holder) throw new Failure('unknown_connect_session_token')
+  return holder.session
+}
 
 /** Opens a session for one end user. Every integration it names must exist, or it would fail in front of that user. */
 export async function openSession(

@@ -1,6 +1,4 @@
 import { type IntegrationDefaults, integrationKey, unstorable } from '@fairlead/contract'
-import type { SessionCaller } from '../account/caller.ts'
-import { readSettings } from '../account/settings/store.ts'
 import { holderOf } from '../connection/live.ts'
 import { authorizationPage } from '../credential/kinds/oauth1.ts'
 import { authorizationUrl, automatedFacts, type Client, secretNames } from '../credential/kinds/oauth2-code.ts'
@@ -17,7 +15,7 @@ import type { AskDeps } from './answer.ts'
 import { bindBrowser } from './browser.ts'
 import { beginOAuth1, written } from './oauth1.ts'
 import { givenFacts, targetOf } from './reconnect.ts'
-import { addHandshake, askForOpener, loadSession, type StoreDeps } from './store.ts'
+import { addHandshake, askForOpener, type Session, type StoreDeps } from './store.ts'
 
 export interface StartDeps extends StoreDeps, AskDeps {
   catalogue: Catalogue
@@ -96,32 +94,24 @@ export interface Start {
   setCookie: string
 }
 
-/** Who begins a sign-in: a session, by its token or by a sign-in of it that just ended. */
-export type Beginner = Pick<SessionCaller, 'sessionId' | 'allowedIntegrations'> & { environment: { id: number } }
-
 /**
  * Everything up to the redirect: what the session allows, what the provider needs to know, one handshake bound to this browser.
  * `opener`: the origin of the page that waits for the end of it; unknown when another process holds its socket.
  */
 export async function startOAuth(
   deps: StartDeps,
-  caller: Beginner,
+  session: Session,
   key: string,
   query: StartQuery,
   opener: string | null,
   isSecond = false,
 ): Promise<Start> {
-  const environmentId = caller.environment.id
-  const [integration, session] = await Promise.all([
-    integrationKey.safeParse(key).success ? findIntegration(deps, environmentId, key) : undefined,
-    loadSession(deps, caller.sessionId),
-  ])
+  const { environmentId, allowedIntegrations: allowed } = session
+  const integration = integrationKey.safeParse(key).success && (await findIntegration(deps, environmentId, key))
   if (!integration) throw new Failure('unknown_provider_config')
-  if (caller.allowedIntegrations.length > 0 && !caller.allowedIntegrations.includes(key))
-    throw new Failure('integration_not_allowed')
+  if (allowed.length > 0 && !allowed.includes(key)) throw new Failure('integration_not_allowed')
   const provider = deps.catalogue.get(integration.provider)
   if (!provider?.authorization_url) throw new Failure('unknown_provider_config')
-  if (!session) throw new Failure('unknown_connect_session_token')
 
   const defaults = session.integrationDefaults[key] ?? {}
   const target = await targetOf(deps.db, session)
@@ -137,14 +127,13 @@ export async function startOAuth(
   const elsewhere =
     !isSecond &&
     hooks.beforeSignIn?.({ provider, config, loginHint: extra.login_hint, email: session.endUser?.email ?? undefined })
-  if (elsewhere) throw await belongsElsewhere(deps, caller, elsewhere, { ...query, opener })
+  if (elsewhere) throw await belongsElsewhere(deps, session, elsewhere, { ...query, opener })
   const authorize = endpoint(provider, provider.authorization_url, config)
   if (!authorize) throw new Failure('connection_config_missing')
 
   // Compared to the letter: no prefix, no pattern, no other spelling (RFC 9700 §4.11).
   const { returnUrl } = query
-  if (returnUrl !== null && !(await readSettings(deps.db, environmentId)).return_urls.includes(returnUrl))
-    throw new Failure('return_url_not_allowed')
+  if (returnUrl !== null && !session.settled.returnUrls.includes(returnUrl)) throw new Failure('return_url_not_allowed')
 
   const state = randomToken(256)
   const redirectUri = `${deps.url}/oauth/callback`
@@ -204,7 +193,7 @@ export class BelongsElsewhere extends Failure {
 /** The sister integration is one the session allows, and it has a client; else the words alone say what to do. */
 export async function belongsElsewhere(
   deps: StartDeps,
-  caller: Beginner,
+  session: Session,
   elsewhere: Elsewhere,
   {
     attempt,
@@ -213,15 +202,15 @@ export async function belongsElsewhere(
     authorizationParams,
   }: Pick<StartQuery, 'attempt' | 'returnUrl' | 'authorizationParams'> & { opener: string | null },
 ): Promise<BelongsElsewhere> {
-  const allowed = caller.allowedIntegrations
-  const right = (await listIntegrations(deps, caller.environment.id)).find(({ key, provider: name, clientId }) => {
+  const allowed = session.allowedIntegrations
+  const right = (await listIntegrations(deps, session.environmentId)).find(({ key, provider: name, clientId }) => {
     const provider = deps.catalogue.get(name)
     const serves = provider && deps.catalogue.hooks(provider).serves === elsewhere.serves
     return serves && clientId && (allowed.length === 0 || allowed.includes(key))
   })
   if (!right) return new BelongsElsewhere(elsewhere, undefined)
   const query = { params: elsewhere.params, authorizationParams, attempt, returnUrl, client: null, refreshToken: null }
-  const start = await startOAuth(deps, caller, right.key, query, opener, true)
+  const start = await startOAuth(deps, session, right.key, query, opener, true)
   const name = right.displayName ?? deps.catalogue.get(right.provider)!.display_name
   return new BelongsElsewhere(elsewhere, { ...start, name })
 }

@@ -48,9 +48,16 @@ export interface Session {
   reconnects: number | null
   /** Its owner wants another account in the place of the one it has. */
   anotherAccount: boolean
+  /** What its environment settled for every sign-in. */
+  settled: { allowedOrigins: string[]; returnUrls: string[]; confirmsConnections: boolean }
 }
 
-export type NewSession = Omit<Session, 'id'>
+export type NewSession = Omit<Session, 'id' | 'settled'>
+
+/** Whoever presents a session's token, and the session with it: each request of a sign-in would read it next. */
+export interface SessionHolder extends SessionCaller {
+  session: Session
+}
 
 const sessionMinutes = 30
 const handshakeMinutes = 10
@@ -73,27 +80,28 @@ export async function addSession(
   return { token: new Secret(token), expiresAt: row!.expires_at }
 }
 
-export async function findSessionCaller(
+export async function findSessionHolder(
   { db, keyedHash }: StoreDeps,
   token: string,
-): Promise<SessionCaller | undefined> {
-  const [row] = await db.query<{
-    id: number
-    allowed: string[]
-    environment_id: number
-    name: string
-    uuid: string
-  }>(sql`
-    select s.id, s.allowed_integrations as allowed, e.id as environment_id, e.name, e.uuid
+): Promise<SessionHolder | undefined> {
+  const [row] = await db.query<SessionRow & { id: number; environment_name: string; environment_uuid: string }>(sql`
+    select s.*, e.allowed_origins, e.return_urls, e.confirm_connections, e.name as environment_name, e.uuid as environment_uuid
     from connect_session s join environment e on e.id = s.environment_id
     where s.token_lookup = ${keyedHash(token)} and s.expires_at > clock_timestamp()`)
   if (!row) return undefined
-  const environment = { id: row.environment_id, name: row.name, uuid: row.uuid }
-  return { kind: 'session', environment, sessionId: row.id, allowedIntegrations: row.allowed }
+  const session = sessionFromRow(row.id, row)
+  const environment = { id: row.environment_id, name: row.environment_name, uuid: row.environment_uuid }
+  return {
+    kind: 'session',
+    environment,
+    sessionId: row.id,
+    allowedIntegrations: session.allowedIntegrations,
+    session,
+  }
 }
 
+/** The columns of a session, without its id, and of its environment. */
 interface SessionRow {
-  id: number
   environment_id: number
   end_user: EndUser | null
   organization: Organization | null
@@ -104,25 +112,35 @@ interface SessionRow {
   webhook_url_override: string | null
   reconnects: number | null
   another_account: boolean
+  allowed_origins: string[]
+  return_urls: string[]
+  confirm_connections: boolean
 }
 
+const sessionFromRow = (id: number, row: SessionRow): Session => ({
+  id,
+  environmentId: row.environment_id,
+  endUser: row.end_user,
+  organization: row.organization,
+  allowedIntegrations: row.allowed_integrations,
+  integrationDefaults: row.integration_defaults,
+  overrides: row.overrides,
+  tags: row.tags,
+  webhookUrlOverride: row.webhook_url_override,
+  reconnects: row.reconnects,
+  anotherAccount: row.another_account,
+  settled: {
+    allowedOrigins: row.allowed_origins,
+    returnUrls: row.return_urls,
+    confirmsConnections: row.confirm_connections,
+  },
+})
+
 export async function loadSession({ db }: Pick<StoreDeps, 'db'>, id: number): Promise<Session | undefined> {
-  const [row] = await db.query<SessionRow>(sql`select * from connect_session where id = ${id}`)
-  return (
-    row && {
-      id: row.id,
-      environmentId: row.environment_id,
-      endUser: row.end_user,
-      organization: row.organization,
-      allowedIntegrations: row.allowed_integrations,
-      integrationDefaults: row.integration_defaults,
-      overrides: row.overrides,
-      tags: row.tags,
-      webhookUrlOverride: row.webhook_url_override,
-      reconnects: row.reconnects,
-      anotherAccount: row.another_account,
-    }
-  )
+  const [row] = await db.query<SessionRow>(sql`
+    select s.*, e.allowed_origins, e.return_urls, e.confirm_connections
+    from connect_session s join environment e on e.id = s.environment_id where s.id = ${id}`)
+  return row && sessionFromRow(id, row)
 }
 
 export const removeSession = ({ db }: StoreDeps, id: number): Promise<object[]> =>
@@ -200,6 +218,7 @@ export const pruneSessions = (db: Db, keepDays: number): Promise<void> =>
 
 export interface TakenHandshake extends Handshake {
   integrationKey: string
+  session: Session
 }
 
 /** Sign-ins of this session that are at the provider: named by whoever began them, and not back yet. */
@@ -210,27 +229,31 @@ export const attemptsUnderWay = async (db: Db, sessionId: number): Promise<strin
   return rows.map(({ attempt }) => attempt)
 }
 
-/** One DELETE … RETURNING: of two callbacks with one state, exactly one gets it, and a code is presented once. */
+/** One DELETE … RETURNING: of two callbacks with one state, exactly one gets it, and a code is presented once. Its session comes along. */
 export async function takeHandshake({ db, vault }: StoreDeps, state: string): Promise<TakenHandshake | undefined> {
   const stateHash = sha256(state)
-  const [row] = await db.query<{
-    environment_id: number
-    integration_id: number
-    connect_session_id: number
-    connection_id: string
-    browser_hash: Buffer
-    verifier_sealed: Buffer
-    redirect_uri: string
-    config: ConnectionConfig
-    scopes_requested: string[]
-    attempt: string | null
-    opener_origin: string | null
-    return_url: string | null
-    integration_key: string
-    live: boolean
-  }>(sql`
-    delete from handshake h using integration i where h.state_hash = ${stateHash} and i.id = h.integration_id
+  const [row] = await db.query<
+    SessionRow & {
+      integration_id: number
+      connect_session_id: number
+      connection_id: string
+      browser_hash: Buffer
+      verifier_sealed: Buffer
+      redirect_uri: string
+      config: ConnectionConfig
+      scopes_requested: string[]
+      attempt: string | null
+      opener_origin: string | null
+      return_url: string | null
+      integration_key: string
+      live: boolean
+    }
+  >(sql`
+    delete from handshake h using integration i, connect_session s, environment e
+    where h.state_hash = ${stateHash} and i.id = h.integration_id and s.id = h.connect_session_id and e.id = h.environment_id
     returning h.*, i.unique_key as integration_key, h.expires_at > clock_timestamp() as live,
+      s.end_user, s.organization, s.allowed_integrations, s.integration_defaults, s.overrides, s.tags, s.webhook_url_override,
+      s.reconnects, s.another_account, e.allowed_origins, e.return_urls, e.confirm_connections,
       set_config('synchronous_commit', 'off', true)`)
   if (!row) return undefined
   if (!row.live) {
@@ -267,6 +290,7 @@ export async function takeHandshake({ db, vault }: StoreDeps, state: string): Pr
     opener: row.opener_origin,
     returnUrl: row.return_url,
     integrationKey: row.integration_key,
+    session: sessionFromRow(row.connect_session_id, row),
   }
 }
 

@@ -4,15 +4,13 @@
  * all of it held.
  */
 import { integrationKey } from '@fairlead/contract'
-import type { SessionCaller } from '../account/caller.ts'
-import { type Connections, holderOf } from '../connection/live.ts'
+import { holderOf } from '../connection/live.ts'
 import { exchange } from '../credential/exchange.ts'
 import { readGiven } from '../credential/kinds/form.ts'
 import type { Exchange, Given, Kind } from '../credential/kinds/kind.ts'
 import { kindOf } from '../credential/kinds/kinds.ts'
 import type { TokenSet } from '../credential/kinds/oauth2-code.ts'
 import type { Holder } from '../credential/refresh-deps.ts'
-import { loadCredential } from '../credential/store.ts'
 import { verify } from '../credential/verify.ts'
 import { EgressError, Failure } from '../errors.ts'
 import { findIntegration } from '../integration/store.ts'
@@ -22,11 +20,7 @@ import { accepted, type Endings } from './answer.ts'
 import { accountFacts, type CallbackDeps, checkAccount, save } from './callback.ts'
 import { givenFacts, targetOf } from './reconnect.ts'
 import { accountConfig, requestedScopes, type StartQuery } from './start.ts'
-import { loadSession } from './store.ts'
-
-export interface SubmitDeps extends CallbackDeps {
-  connections: Pick<Connections, 'forgetCredential'>
-}
+import type { Session } from './store.ts'
 
 export interface Submitted {
   connectionId: string
@@ -36,25 +30,22 @@ export interface Submitted {
 }
 
 export async function submit(
-  deps: SubmitDeps,
-  caller: SessionCaller,
+  deps: CallbackDeps,
+  session: Session,
   key: string,
   type: Kind['type'],
   query: StartQuery,
   body: Record<string, unknown>,
 ): Promise<Submitted> {
-  const environmentId = caller.environment.id
+  const { environmentId, allowedIntegrations: allowed } = session
   const integration = integrationKey.safeParse(key).success && (await findIntegration(deps, environmentId, key))
   if (!integration) throw new Failure('unknown_provider_config', { status: 404 })
-  if (caller.allowedIntegrations.length > 0 && !caller.allowedIntegrations.includes(key))
-    throw new Failure('integration_not_allowed')
+  if (allowed.length > 0 && !allowed.includes(key)) throw new Failure('integration_not_allowed')
   if (!deps.catalogue.get(integration.provider)) throw new Failure('unknown_provider_template')
   const { provider, holder } = holderOf(deps.catalogue, integration)
   const kind = kindOf(provider)
   if (!kind?.obtain || kind.type !== type)
     throw new Failure('invalid_auth_mode', { payload: { auth_mode: provider.auth_mode } })
-  const session = await loadSession(deps, caller.sessionId)
-  if (!session) throw new Failure('unknown_connect_session_token')
 
   const defaults = session.integrationDefaults[key] ?? {}
   const target = await targetOf(deps.db, session)
@@ -87,11 +78,8 @@ export async function submit(
   const config = { ...told, ...facts }
   await verify(deps, holder, asHeld(kind, tokens, config, given))
   const found = { config, missingScopes }
-  const { credentialId, operation } = await save(deps, integration, arrival, session, tokens, learned, found, holder)
-  // The notification would do it in a moment; whoever reads the answer may be faster.
-  deps.connections.forgetCredential(credentialId)
+  const operation = await save(deps, integration, arrival, session, tokens, learned, found, holder)
   deps.log.info({ integration: key, connection: arrival.connectionId, operation }, 'connected')
-  await learn(deps, holder, credentialId)
   return {
     connectionId: arrival.connectionId,
     providerConfigKey: key,
@@ -103,11 +91,6 @@ const asHeld = (kind: Kind, tokens: TokenSet, config: ConnectionConfig, given: G
   ...{ kind: kind.name, config, given, raw: tokens.raw, expiresAt: null },
   ...{ accessToken: tokens.accessToken, refreshToken: tokens.refreshToken },
 })
-
-async function learn(deps: CallbackDeps, holder: Holder, credentialId: string): Promise<void> {
-  const stored = await loadCredential(deps, credentialId)
-  if (stored) deps.credentials.learn(holder, stored)
-}
 
 const endingsOf = ({ type }: Kind): Endings => ({
   refused: () => (type === 'OAUTH2_CC' ? 'client_credentials_fetch_error' : 'connection_test_failed'),

@@ -141,7 +141,7 @@ export function importRoutes(deps: Deps) {
       deps.db.transaction(async tx => {
         const stores = { ...deps, db: tx }
         const existing = await findConnection(tx, integration.id, connectionId)
-        const id = existing ? await inPlaceOf(stores, existing, added) : await addCredential(stores, added)
+        const id = existing ? await inPlaceOf(stores, existing, added) : (await addCredential(stores, added)).id
         if (existing) await saveOwner(tx, existing.id, owner)
         else
           await addConnection(tx, {

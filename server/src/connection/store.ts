@@ -269,13 +269,15 @@ export async function findConnectionById(db: Db, id: number): Promise<Connection
 /** Credentials of an end user's connections to one account on one integration, newest first. */
 export async function grantsOf(
   db: Db,
-  integrationId: number,
+  { id, environmentId }: Pick<Integration, 'id' | 'environmentId'>,
   endUserId: string,
   account: string,
 ): Promise<{ credentialId: string }[]> {
+  // By its environment the index of end users is found: an account that thousands share has thousands of grants.
   return db.query(sql`
     select k.id as "credentialId" from connection c join credential k on k.id = c.credential_id
-    where c.integration_id = ${integrationId} and c.end_user ->> 'id' = ${endUserId} and k.account = ${account} and k.gone_at is null
+    where c.environment_id = ${environmentId} and c.integration_id = ${id} and c.end_user ->> 'id' = ${endUserId}
+      and k.account = ${account} and k.gone_at is null
     group by k.id order by max(c.id) desc`)
 }
 

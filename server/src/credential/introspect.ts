@@ -12,6 +12,9 @@ type AskDeps = Pick<RefreshDeps, 'timing'> & { egress: Pick<Egress, 'request'> }
 /** `given`: the client it belongs to may be its owner's. */
 type Asked = Pick<Credential, 'config'> & Partial<Pick<Credential, 'given'>>
 
+/** An access token of which nobody said when it ends. */
+export type Endless = Pick<Credential, 'id' | 'tokenVersion' | 'config' | 'given' | 'accessToken'>
+
 /** RFC 7009 §2.1, RFC 7662 §2.1. */
 export type TokenHint = 'access_token' | 'refresh_token'
 
@@ -95,9 +98,9 @@ export function readLifetime(status: number, body: Buffer, wallNow: number): num
 export async function learnLifetime(
   deps: AskDeps & Pick<RefreshDeps, 'store' | 'log' | 'clock'>,
   holder: Holder,
-  credential: Credential,
+  credential: Endless,
 ): Promise<void> {
-  if (credential.expiresAt !== null || !holder.provider.introspection_url) return
+  if (!holder.provider.introspection_url) return
   try {
     if (!(await deps.store.askLifetimeOnce(credential))) return
     const answer = await introspect(deps, holder, credential, credential.accessToken, 'access_token')

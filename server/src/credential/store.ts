@@ -244,12 +244,18 @@ export interface NewCredential {
   suspect?: boolean
 }
 
+/** Where the tokens that were given are now. */
+export interface StoredGrant {
+  id: string
+  /** Undefined: the row keeps its own, which are newer. */
+  tokenVersion: number | undefined
+}
+
 /**
  * Stores a grant. A refresh token that is already known joins the row that owns it, because two rows on one grant would each
  * present the token and the provider would revoke both. One that was replaced is not stored: the row that holds its successor answers.
- * Returns the credential's id.
  */
-export async function addCredential(deps: StoreDeps, added: NewCredential): Promise<string> {
+export async function addCredential(deps: StoreDeps, added: NewCredential): Promise<StoredGrant> {
   const { db, vault, keyedHash } = deps
   const {
     environmentId,
@@ -278,16 +284,15 @@ export async function addCredential(deps: StoreDeps, added: NewCredential): Prom
     if (fresh.length > 0) {
       // Asked only now: whoever replaced it a moment ago made the insert wait, and has committed.
       const successor = await holderOfSuccessor(db, integrationId, print)
-      if (!successor) return id
+      if (!successor) return { id, tokenVersion: 1 }
       await db.query(sql`delete from credential where id = ${id}`)
-      return successor
+      return { id: successor, tokenVersion: undefined }
     }
     const [known] = await db.query<{ id: string }>(sql`
       select id from credential where integration_id = ${integrationId} and token_fp = ${print} and gone_at is null for update`)
     // Ended or renewed between the two statements: then the token is not known any more.
     if (!known) continue
-    await replaceGrant(deps, known.id, added)
-    return known.id
+    return { id: known.id, tokenVersion: await replaceGrant(deps, known.id, added) }
   }
 }
 
@@ -309,9 +314,9 @@ export async function holderOfSuccessor(
 
 /**
  * RECONNECT: another sign-in on the same row, which the caller has locked. Whatever was under way with the grant before misses from here on;
- * its tokens are overwritten, and are the caller's to end.
+ * its tokens are overwritten, and are the caller's to end. Returns the version the new ones have.
  */
-export async function replaceGrant(deps: StoreDeps, id: string, added: NewCredential): Promise<void> {
+export async function replaceGrant(deps: StoreDeps, id: string, added: NewCredential): Promise<number | undefined> {
   const { db, vault, keyedHash } = deps
   const {
     environmentId,
@@ -325,7 +330,7 @@ export async function replaceGrant(deps: StoreDeps, id: string, added: NewCreden
   } = added
   const print = fingerprintOf(keyedHash, id, added)
   const sealed = await sealTokens(vault, environmentId, id, tokens, tokens.refreshToken)
-  await db.query(sql`
+  const [row] = await db.query<{ token_version: number }>(sql`
     with before as (select integration_id, id, token_fp from credential where id = ${id}),
     past as (
       insert into credential_past (integration_id, token_fp, credential_id)
@@ -340,8 +345,9 @@ export async function replaceGrant(deps: StoreDeps, id: string, added: NewCreden
         grant_number = grant_number + 1, db_epoch = ${epoch}, last_tried = false, keep_alive_at = null,
         spent = false, suspect = ${suspect}, health = 'active', cause = null, said = null, next_try_at = null, failures = 0,
         claim_id = null, lease_until = null, intent_claim = null, intent_at = null, intent_node = null
-      where id = ${id} and gone_at is null returning id)
-    select pg_notify('fairlead_changed', 'credential ' || id) from replaced`)
+      where id = ${id} and gone_at is null returning id, token_version)
+    select pg_notify('fairlead_changed', 'credential ' || id), token_version from replaced`)
+  return row?.token_version
 }
 
 /** A row as somebody who is about to replace its grant finds it. Its seal is not opened: signing in again also heals one that does not open. */
@@ -389,13 +395,21 @@ export async function lockGrants(
 export const endAccess = (db: Db, id: string): Promise<object[]> =>
   db.query(sql`update credential set expires_at = clock_timestamp() where id = ${id}`)
 
-/** Grants of one account that are alive at the provider, as far as this environment knows them: of one OAuth client, whatever the integration. */
+/** No provider allows nearly so many; who shares one account among thousands pays for no more. */
+const countedGrants = 100
+
+/**
+ * Grants of one account that are alive at the provider, as far as this environment knows them: of one OAuth client, whatever the integration.
+ * Counted up to a hundred.
+ */
 export async function countGrants(db: Db, integrationId: number, account: string): Promise<number> {
   const [row] = await db.query<{ live: number }>(sql`
-    select count(*)::int as live from credential k join integration i on i.id = k.integration_id
-      join integration this on this.id = ${integrationId}
-    where k.account = ${account} and k.gone_at is null and k.health <> 'needs_reauth'
-      and i.environment_id = this.environment_id and i.provider = this.provider and i.client_id is not distinct from this.client_id`)
+    select count(*)::int as live from (
+      select from credential k join integration i on i.id = k.integration_id
+        join integration this on this.id = ${integrationId}
+      where k.account = ${account} and k.gone_at is null and k.health <> 'needs_reauth'
+        and i.environment_id = this.environment_id and i.provider = this.provider and i.client_id is not distinct from this.client_id
+      limit ${countedGrants}) live`)
   return row!.live
 }
 
@@ -540,8 +554,8 @@ export interface CredentialStore {
   /** Blocked by a policy, and their wait is over. The longest waiting first, a few at a time. */
   blockedDue(): Promise<{ id: string; integrationId: number }[]>
   /** True for exactly one caller per installed token: the one that may ask the provider when it ends. */
-  askLifetimeOnce(credential: Credential): Promise<boolean>
-  saveLifetime(credential: Credential, leftMs: number): Promise<void>
+  askLifetimeOnce(credential: Pick<Credential, 'id' | 'tokenVersion'>): Promise<boolean>
+  saveLifetime(credential: Pick<Credential, 'id' | 'tokenVersion'>, leftMs: number): Promise<void>
 }
 
 const marginOf = ({ aliveUntil, freshUntil }: Credential): number =>
@@ -710,7 +724,7 @@ export function createCredentialStore(deps: StoreDeps): CredentialStore {
           update credential set expires_at = clock_timestamp() + ${leftMs}::float8 * interval '1 millisecond'
           where id = ${credential.id} and token_version = ${credential.tokenVersion} and expires_at is null
           returning id)
-        select pg_notify('fairlead_changed', 'renewed ' || id) from learned`)
+        select pg_notify('fairlead_changed', 'renewed ' || id), set_config('synchronous_commit', 'off', true) from learned`)
     },
   }
 }

@@ -54,7 +54,7 @@ test('what belongs to another environment is answered exactly like what does not
     select i.id, i.environment_id, i.unique_key from integration i join environment e on e.id = environment_id where e.name = 'prod'`)
   for (const { id: integrationId, environment_id: environmentId } of rows) {
     const tokens = { accessToken: new Secret('canary-token'), refreshToken: undefined, tokenType: 'Bearer' }
-    const credentialId = await addCredential(deps, {
+    const { id: credentialId } = await addCredential(deps, {
       environmentId,
       integrationId,
       tokens: { ...tokens, lifeMs: undefined, scopes: undefined, raw: {} },

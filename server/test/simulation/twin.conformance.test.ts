@@ -592,7 +592,7 @@ describe('the twin and PostgreSQL', () => {
       )
       const integrationId = integration!.id
       const added = { environmentId, integrationId, config: {}, scopesRequested: [], scopesGranted: [], epoch }
-      const id = await addCredential(deps, { ...added, tokens: first })
+      const { id } = await addCredential(deps, { ...added, tokens: first })
       return {
         store,
         id,
@@ -667,7 +667,7 @@ describe('the twin and PostgreSQL', () => {
             update credential set token_fp = ${keyedHash(`refresh token ${next.refreshToken!.reveal()}`)} where id = ${id}
             returning token_fp`)
           assert.ok(known)
-          assert.equal(await addCredential(deps, { ...added, tokens: next }), id)
+          assert.equal((await addCredential(deps, { ...added, tokens: next })).id, id)
         },
       }
     }

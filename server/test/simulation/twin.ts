@@ -111,7 +111,7 @@ export class Twin {
   }
 
   /** The row, when it still holds what this attempt saw. */
-  #held({ credential }: Pick<Attempt, 'credential'>): Row | undefined {
+  #held({ credential }: { credential: Pick<Credential, 'id' | 'tokenVersion'> }): Row | undefined {
     const row = this.#live(credential.id)
     return row?.tokenVersion === credential.tokenVersion ? row : undefined
   }
@@ -294,14 +294,14 @@ export class Twin {
       .map(row => ({ id: row.id, integrationId: row.integrationId, intentClaim: row.intentClaim! }))
   }
 
-  askLifetimeOnce(credential: Credential): boolean {
+  askLifetimeOnce(credential: Pick<Credential, 'id' | 'tokenVersion'>): boolean {
     const row = this.#held({ credential })
     if (!row || row.lifetimeAsked === row.tokenVersion || row.expiresAt !== null) return false
     this.#set(row, 'askLifetimeOnce', { lifetimeAsked: row.tokenVersion }, false)
     return true
   }
 
-  saveLifetime(credential: Credential, leftMs: number): void {
+  saveLifetime(credential: Pick<Credential, 'id' | 'tokenVersion'>, leftMs: number): void {
     const row = this.rows.get(credential.id)
     if (row?.tokenVersion !== credential.tokenVersion || row.expiresAt !== null) return
     this.#set(row, 'saveLifetime', { expiresAt: this.#now() + leftMs })

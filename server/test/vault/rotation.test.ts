@@ -77,7 +77,7 @@ async function addIntegrationRow(stores: Stores): Promise<{ environmentId: numbe
 
 /** One connection, named `c<n>`, whose access token is `tokenOf(n)`. */
 async function addRow(stores: Stores, at: { environmentId: number; integrationId: number }, n: number, url: string) {
-  const credentialId = await addCredential(stores, {
+  const { id: credentialId } = await addCredential(stores, {
     ...at,
     tokens: {
       accessToken: new Secret(tokenOf(n)),

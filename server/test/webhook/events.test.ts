@@ -142,7 +142,7 @@ test('a verdict is one event, and signing in again on the same grant another', a
 
   const { environmentId, integrationId } = room
   const held = await room.load(credential.id)
-  const joined = await addCredential(room.deps, {
+  const { id: joined } = await addCredential(room.deps, {
     environmentId,
     integrationId,
     ...grantOf(room),

@@ -166,7 +166,7 @@ export async function openRoom(
       return made
     },
     async connect(leftMs = hours(1)) {
-      const id = await addCredential(deps, {
+      const { id } = await addCredential(deps, {
         environmentId,
         integrationId,
         ...grantOf(room),
