@@ -293,12 +293,14 @@ async function initialise(plan: Plan): Promise<void> {
   if (plan.uid !== undefined) await chown(unfinished, plan.uid, plan.gid ?? plan.uid)
   // C.UTF-8 sorts by code point on every machine, so an index never changes meaning with a libc or ICU update.
   const locale = plan.major >= 17 ? ['--locale-provider=builtin', '--builtin-locale=C.UTF-8'] : []
+  // A thousand files: one syncfs(2) instead of an fsync for each, which took 0.1 s of an idle disk and 0.5 to 2 of a busy one.
+  const sync = plan.major >= 17 && process.platform === 'linux' ? ['--sync-method=syncfs'] : []
   const making = run(
     [
       ...plan.become,
       ...diesWithUs(plan, 'KILL'),
       join(plan.bin, 'initdb'),
-      ...['-D', unfinished, '-U', USER, '--encoding=UTF8', '--locale=C', ...locale],
+      ...['-D', unfinished, '-U', USER, '--encoding=UTF8', '--locale=C', ...locale, ...sync],
       // Whoever can enter the socket's folder is us; there is no network to authenticate.
       '--auth=trust',
       '--no-instructions',

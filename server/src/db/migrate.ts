@@ -63,12 +63,21 @@ export async function migrate(
     const { rows } = await client.query<{ name: string }>('select name from migration order by name')
     const done = new Set(rows.map(row => row.name))
     const applied: string[] = []
-    for (const name of names) {
-      if (done.has(name) || !only(name)) continue
-      await applyOne(client, folder, name)
-      applied.push(name)
+    const apply = async () => {
+      for (const name of names) {
+        if (done.has(name) || !only(name)) continue
+        await applyOne(client, folder, name)
+        applied.push(name)
+      }
     }
-    await also()
+    if (done.size > 0) {
+      await apply()
+      await also()
+    } else {
+      // An empty database has no version before that a failure would leave with half of it; a first start waits for both.
+      const [ours, theirs] = await Promise.allSettled([apply(), also()])
+      for (const one of [ours, theirs]) if (one.status === 'rejected') throw one.reason
+    }
     return { applied, unknown: rows.map(row => row.name).filter(name => !names.includes(name)) }
   } finally {
     // Ends the session and with it the lock.

@@ -7,7 +7,6 @@
  * The first entry that names the host counts; one without a host is for all the others. The proxy is given the address that the policy
  * judged, never the name: a second resolution behind our back is how a checked name comes to lead inside.
  */
-import { request } from 'node:http'
 import type { Socket } from 'node:net'
 import { Secret } from '../lib/secret.ts'
 
@@ -65,12 +64,14 @@ export function tunnel(proxy: EgressProxy, address: string, port: number, timeou
 }
 
 /** RFC 9110 §9.3.6. */
-function throughConnect(
+async function throughConnect(
   { address: at, user }: EgressProxy,
   address: string,
   port: number,
   timeoutMs: number,
 ): Promise<Socket> {
+  // The configuration is read by this file, too, and a first start's initdb waits for that: node:http takes 50 to 100 ms.
+  const { request } = await import('node:http')
   const target = `${address.includes(':') ? `[${address}]` : address}:${port}`
   const login = user && Buffer.from(`${user.name}:${user.password.reveal()}`).toString('base64')
   return new Promise((resolve, reject) => {
