@@ -297,13 +297,14 @@ export async function save(
     scopesGranted: tokens.scopes ?? scopesRequested,
     epoch: deps.epoch.current().name,
     suspect: Boolean(handshake.refreshToken),
+    asksLifetime: tokens.lifeMs === undefined,
   }
   const operation = session.reconnects === null ? 'creation' : 'override'
   const store = session.reconnects === null ? create : reconnect
   const { id, tokenVersion } = await store(deps, integration, handshake, session, added, missingScopes, holder)
   // The notification would do it in a moment; whoever reads the answer may be faster.
   if (tokenVersion !== 1) deps.connections.forgetCredential(id)
-  if (tokenVersion !== undefined && tokens.lifeMs === undefined)
+  if (tokenVersion !== undefined && added.asksLifetime)
     deps.credentials.learn(holder, {
       ...{ id, tokenVersion, config, given: tokens.given ?? {} },
       accessToken: tokens.accessToken,

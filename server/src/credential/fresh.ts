@@ -7,7 +7,7 @@ import { createCache } from '../lib/cache.ts'
 import { singleFlight } from '../lib/single-flight.ts'
 import { minutes, seconds } from '../lib/time.ts'
 import type { Trace } from '../seams.ts'
-import { type Endless, learnLifetime } from './introspect.ts'
+import { type Endless, learnLifetime, learnRenewed } from './introspect.ts'
 import type { Entry } from './journal.ts'
 import { installDecided, isAlive, type Reason, type RefreshOutcome, refreshOnce } from './refresh.ts'
 import type { Holder, RefreshDeps } from './refresh-deps.ts'
@@ -37,7 +37,7 @@ export interface Credentials {
    * it since `tokenVersion`, or it waits after a failure.
    */
   keepAlive(id: string, integrationId: number, tokenVersion: number): Promise<RefreshOutcome | undefined>
-  /** Asks in the background when a token just stored ends. */
+  /** Asks in the background when a token just stored ends; the row says that somebody does (`asksLifetime`). */
   learn(holder: Holder, credential: Endless): void
   /**
    * Looks at every unsettled presentation: watches the new ones, settles the ripe ones. Then asks again for those a policy blocked, whose
@@ -129,7 +129,7 @@ export function createCredentials(given: Deps): Credentials {
       if (moved) {
         deps.onRenewed(credential)
         if (credential.expiresAt === null)
-          inBackground(learnLifetime(deps, holder, credential), 'a lifetime could not be learned')
+          inBackground(learnRenewed(deps, holder, credential), 'a lifetime could not be learned')
       }
       const somebodyElse = outcome.kind === 'not_claimed' && !moved && credential?.leaseHeld === true
       if (!somebodyElse || clock.now() >= deadline) return { credential, outcome }

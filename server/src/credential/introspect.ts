@@ -91,18 +91,20 @@ export function readLifetime(status: number, body: Buffer, wallNow: number): num
   return answer?.active === true && leftMs > 0 ? leftMs : undefined
 }
 
-/**
- * Learns when an access token ends, once per token and never on the path of a call. An error is not an end: the token then serves until a
- * call is refused.
- */
-export async function learnLifetime(
-  deps: AskDeps & Pick<RefreshDeps, 'store' | 'log' | 'clock'>,
-  holder: Holder,
-  credential: Endless,
-): Promise<void> {
+type LearnDeps = AskDeps & Pick<RefreshDeps, 'store' | 'log' | 'clock'>
+
+/** Learns when a renewed token ends, of all the servers that see it on one. */
+export async function learnRenewed(deps: LearnDeps, holder: Holder, credential: Endless): Promise<void> {
   if (!holder.provider.introspection_url) return
+  if (await deps.store.askLifetimeOnce(credential)) await learnLifetime(deps, holder, credential)
+}
+
+/**
+ * Learns when an access token ends, once per token (`lifetime_asked`) and never on the path of a call. An error is not an end: the token
+ * then serves until a call is refused.
+ */
+export async function learnLifetime(deps: LearnDeps, holder: Holder, credential: Endless): Promise<void> {
   try {
-    if (!(await deps.store.askLifetimeOnce(credential))) return
     const answer = await introspect(deps, holder, credential, credential.accessToken, 'access_token')
     const leftMs = answer && readLifetime(answer.status, answer.body, deps.clock.wall())
     if (leftMs !== undefined) await deps.store.saveLifetime(credential, leftMs)

@@ -242,6 +242,8 @@ export interface NewCredential {
   epoch: string
   /** Somebody else may have presented its refresh token: asked about before it is presented here. */
   suspect?: boolean
+  /** Whoever stores it asks the provider when its access token ends, once it is stored; nobody else does. */
+  asksLifetime?: boolean
 }
 
 /** Where the tokens that were given are now. */
@@ -268,6 +270,7 @@ export async function addCredential(deps: StoreDeps, added: NewCredential): Prom
     scopesGranted,
     epoch,
     suspect = false,
+    asksLifetime = false,
   } = added
   for (;;) {
     const id = newId()
@@ -275,10 +278,11 @@ export async function addCredential(deps: StoreDeps, added: NewCredential): Prom
     const sealed = await sealTokens(vault, environmentId, id, tokens, tokens.refreshToken)
     const fresh = await db.query(sql`
       insert into credential (id, environment_id, integration_id, kind, config, account, scopes_requested, scopes_granted, token_fp, sealed,
-        obtained_at, expires_at, db_epoch, suspect)
+        obtained_at, expires_at, db_epoch, suspect, lifetime_asked)
       values (${id}, ${environmentId}, ${integrationId}, ${kind}, ${JSON.stringify(config)}::jsonb, ${account}, ${scopesRequested},
         ${scopesGranted}, ${print}, ${sealed}, clock_timestamp(),
-        clock_timestamp() + ${tokens.lifeMs ?? null}::float8 * interval '1 millisecond', ${epoch}, ${suspect})
+        clock_timestamp() + ${tokens.lifeMs ?? null}::float8 * interval '1 millisecond', ${epoch}, ${suspect},
+        case when ${asksLifetime}::boolean then 1 else 0 end)
       on conflict (integration_id, token_fp) where gone_at is null and token_fp is not null do nothing
       returning id`)
     if (fresh.length > 0) {
@@ -327,6 +331,7 @@ export async function replaceGrant(deps: StoreDeps, id: string, added: NewCreden
     scopesGranted,
     epoch,
     suspect = false,
+    asksLifetime = false,
   } = added
   const print = fingerprintOf(keyedHash, id, added)
   const sealed = await sealTokens(vault, environmentId, id, tokens, tokens.refreshToken)
@@ -340,6 +345,7 @@ export async function replaceGrant(deps: StoreDeps, id: string, added: NewCreden
       update credential set sealed = ${sealed}, token_fp = ${print},
         token_version = token_version + 1, obtained_at = clock_timestamp(),
         expires_at = clock_timestamp() + ${tokens.lifeMs ?? null}::float8 * interval '1 millisecond',
+        lifetime_asked = case when ${asksLifetime}::boolean then token_version + 1 else lifetime_asked end,
         config = config || ${JSON.stringify(config)}::jsonb, account = coalesce(${account}, account),
         scopes_requested = ${scopesRequested}, scopes_granted = ${scopesGranted},
         grant_number = grant_number + 1, db_epoch = ${epoch}, last_tried = false, keep_alive_at = null,
