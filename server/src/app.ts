@@ -31,7 +31,7 @@ import { auditRoutes } from './audit/routes.ts'
 import { type Config, variables } from './config.ts'
 import { type Channel, createChannel } from './connect/notify.ts'
 import { connectRoutes } from './connect/routes.ts'
-import { expireHandshakes, findSessionHolder, pruneSessions, sealedVerifiers } from './connect/store.ts'
+import { expireHandshakes, findSessionCaller, pruneSessions, sealedVerifiers } from './connect/store.ts'
 import { confirmRoutes, endUnconfirmed } from './connection/confirm.ts'
 import { editRoutes } from './connection/edit.ts'
 import { importRoutes } from './connection/import.ts'
@@ -278,7 +278,7 @@ export async function startApp(
     closers.push(every(seconds(1), log, () => requests.flush()))
     const callers = createCallers({
       ...{ db, keyedHash, operators, addressOf, outage, limits: requests },
-      findSession: token => findSessionHolder(stores, token),
+      findSession: token => findSessionCaller(stores, token),
     })
     const channel = createChannel({ db, keyedHash, addressOf, log })
     closers.push(every(minutes(1), log, async () => void (await expireHandshakes(stores))))

@@ -25,7 +25,7 @@ import {
   type StoredGrant,
 } from '../credential/store.ts'
 import { Failure } from '../errors.ts'
-import { findIntegrationById, type Integration } from '../integration/store.ts'
+import type { Integration } from '../integration/store.ts'
 import type { Log } from '../lib/log.ts'
 import type { Catalogue } from '../provider/catalogue.ts'
 import { type ConnectionConfig, endpoint, tokenUrlOf } from '../provider/endpoint.ts'
@@ -97,9 +97,7 @@ export async function finishOAuth(
   if (!isSameBrowser(cookieHeader, state, deps.url.startsWith('https:'), taken.browserHash))
     throw new Failure('browser_mismatch')
 
-  const { session } = taken
-  const integration = await findIntegrationById(deps, taken.integrationId)
-  if (!integration) throw new Failure('unknown_provider_config')
+  const { session, integration } = taken
   const { provider, holder: known } = holderOf(deps.catalogue, integration)
   const handshake = { ...taken, config: { ...factsOnTheWay(provider, search), ...taken.config } }
   const { client, refreshToken: brought } = handshake
@@ -117,14 +115,17 @@ export async function finishOAuth(
     ...(brought && { refreshToken: brought, raw: { ...answer.raw, refresh_token: brought.reveal() } }),
   }
   const { learned, config: told } = accountFacts(deps, holder, handshake.config, tokens)
-  const checked = await checkAccount(deps, integration, holder, handshake, session, tokens, told, learned)
+  const account = provider.grants_per_user === undefined ? null : accountOf(provider, learned)
+  const [checked, others] = await Promise.all([
+    checkAccount(deps, integration, holder, handshake, session, tokens, told, learned),
+    // Only for a warning: tokens that are here are not lost for want of it.
+    account === null ? 0 : countGrants(deps.db, integration.id, account).catch(() => 0),
+  ])
   const config = { ...told, ...checked.facts, ...(brought && { overrideTokenRefresh: true }) }
   const found = { config, missingScopes: checked.missingScopes }
-  const operation = await save(deps, integration, handshake, session, tokens, learned, found, known)
+  const { operation, stored } = await save(deps, integration, handshake, session, tokens, learned, found, known)
   deps.log.info({ integration: integration.key, connection: handshake.connectionId, operation }, 'connected')
-  const account = provider.grants_per_user === undefined ? null : accountOf(provider, learned)
-  const grants = account === null ? 0 : await countGrants(deps.db, integration.id, account)
-  const warnings = warningsOf({ provider, grants })
+  const warnings = warningsOf({ provider, grants: account === null ? 0 : others + (isNew(stored) ? 1 : 0) })
   for (const { code, payload } of warnings)
     deps.log.warn({ code, ...payload, integration: integration.key, connection: handshake.connectionId }, 'a warning')
   const { connectionId } = handshake
@@ -283,7 +284,7 @@ export async function save(
   learned: ConnectionConfig,
   { config, missingScopes }: Pick<Connected, 'config' | 'missingScopes'>,
   holder: Holder,
-): Promise<Connected['operation']> {
+): Promise<{ operation: Connected['operation']; stored: StoredGrant }> {
   const { environmentId, scopesRequested } = handshake
   const added: NewCredential = {
     environmentId,
@@ -301,16 +302,20 @@ export async function save(
   }
   const operation = session.reconnects === null ? 'creation' : 'override'
   const store = session.reconnects === null ? create : reconnect
-  const { id, tokenVersion } = await store(deps, integration, handshake, session, added, missingScopes, holder)
+  const stored = await store(deps, integration, handshake, session, added, missingScopes, holder)
+  const { id, tokenVersion } = stored
   // The notification would do it in a moment; whoever reads the answer may be faster.
-  if (tokenVersion !== 1) deps.connections.forgetCredential(id)
+  if (!isNew(stored)) deps.connections.forgetCredential(id)
   if (tokenVersion !== undefined && added.asksLifetime)
     deps.credentials.learn(holder, {
       ...{ id, tokenVersion, config, given: tokens.given ?? {} },
       accessToken: tokens.accessToken,
     })
-  return operation
+  return { operation, stored }
 }
+
+/** On a row of its own, as opposed to one that is known already. */
+const isNew = ({ tokenVersion }: StoredGrant): boolean => tokenVersion === 1
 
 async function create(
   deps: CallbackDeps,

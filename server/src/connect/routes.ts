@@ -27,7 +27,7 @@ import type { Kind } from '../credential/kinds/kind.ts'
 import { Failure } from '../errors.ts'
 import { api, asFailure, errorHeader, type Guard, incomingOf, requestIdOf } from '../http/api.ts'
 import { builtPage } from '../http/static.ts'
-import { findIntegration, type Integration, listIntegrations } from '../integration/store.ts'
+import { type Integration, listIntegrations } from '../integration/store.ts'
 import type { Secret } from '../lib/secret.ts'
 import { isoZulu, minutes } from '../lib/time.ts'
 import type { AddressOf } from '../net/caller-address.ts'
@@ -37,9 +37,9 @@ import { type Attempt, type Channel, tellFailure } from './notify.ts'
 import { clickPage, isClicked, needsClick } from './opener.ts'
 import { type Audience, connectedPage, failedPage, nobody } from './page.ts'
 import { accountView, givenFacts, type Target, targetOf } from './reconnect.ts'
-import { openReconnectSession, openSession, sessionOf } from './session.ts'
+import { begunWith, openReconnectSession, openSession } from './session.ts'
 import { BelongsElsewhere, readStartQuery, requestedScopes, startOAuth } from './start.ts'
-import { attemptsUnderWay, expireHandshakes, listResults, loadSession, removeSession, type Session } from './store.ts'
+import { attemptsUnderWay, type Begun, expireHandshakes, listResults, loadSession, removeSession } from './store.ts'
 import { submit } from './submit.ts'
 
 interface Deps extends CallbackDeps {
@@ -185,8 +185,8 @@ export function connectRoutes(deps: Deps) {
   async function ancestorsOf(token: string | undefined, isPreview: boolean): Promise<string[]> {
     if (isPreview) return ["'self'"]
     if (token === undefined) return framingOrigins(deps.db)
-    const session = await sessionOf(deps, token).catch(() => undefined)
-    return session?.settled.allowedOrigins ?? []
+    const session = await callers.bySessionToken(token).catch(() => undefined)
+    return session ? (await readSettings(deps.db, session.environment.id)).allowed_origins : []
   }
 
   app.on(['GET', 'POST'], '/oauth/connect/:key', async c => {
@@ -194,9 +194,10 @@ export function connectRoutes(deps: Deps) {
     if (elsewhere) return c.redirect(elsewhere, 302)
     callers.countAddress('start', incomingOf(c))
     const { pathname, searchParams } = new URL(c.req.url)
-    const session = await sessionOf(deps, sessionTokenIn(searchParams))
-    const query = readStartQuery(searchParams)
     const key = c.req.param('key')
+    const begun = await begunWith(deps, sessionTokenIn(searchParams), key)
+    const { session } = begun
+    const query = readStartQuery(searchParams)
     const { attempt } = query
     const opener = attempt && deps.channel.begun(attempt)
     const cookies = c.req.header('cookie')
@@ -212,14 +213,14 @@ export function connectRoutes(deps: Deps) {
             // Whoever opens the button's address, as a mail scanner may, sees the button again.
             searchParams.delete('click')
             return clickPage({
-              ...(await askFor(session, key)),
+              ...(await askFor(begun)),
               action: `${pathname}?${searchParams}`,
               cookies,
               secure,
             })
           }
         }
-        const { location, setCookie } = await startOAuth(deps, session, key, query, opener)
+        const { location, setCookie } = await startOAuth(deps, begun, query, opener)
         return leave(location, c.req.method === 'POST' ? 303 : 302, setCookie)
       },
       { opener, isAwaited: attempt !== null },
@@ -228,8 +229,7 @@ export function connectRoutes(deps: Deps) {
   })
 
   /** What the click page says: where the sign-in will be, and for whom. */
-  async function askFor(session: Session, key: string) {
-    const integration = await findIntegration(deps, session.environmentId, key)
+  async function askFor({ session, integration }: Begun) {
     const provider = integration && deps.catalogue.get(integration.provider)
     if (!provider) throw new Failure('unknown_provider_config')
     const target = await targetOf(deps.db, session)
@@ -273,9 +273,9 @@ export function connectRoutes(deps: Deps) {
   const submitting = async (c: Context, type: Kind['type'], body: unknown) => {
     callers.countAddress('start', incomingOf(c))
     const search = new URL(c.req.url).searchParams
-    const session = await sessionOf(deps, sessionTokenIn(search))
+    const begun = await begunWith(deps, sessionTokenIn(search), c.req.param('providerConfigKey') ?? '')
     const query = readStartQuery(search)
-    return submit(deps, session, c.req.param('providerConfigKey') ?? '', type, query, body as Record<string, unknown>)
+    return submit(deps, begun, type, query, body as Record<string, unknown>)
   }
   app.openapi(submitApiKey, async c => c.json(await submitting(c, 'API_KEY', c.req.valid('json')), 200))
   app.openapi(submitBasic, async c => c.json(await submitting(c, 'BASIC', c.req.valid('json')), 200))

@@ -1,4 +1,4 @@
-import type { connectSessionRequest, reconnectSessionRequest } from '@fairlead/contract'
+import { type connectSessionRequest, integrationKey, type reconnectSessionRequest } from '@fairlead/contract'
 import type { z } from '@hono/zod-openapi'
 import { acceptableWebhookUrl } from '../account/settings/webhook-url.ts'
 import { type Connection, findConnection } from '../connection/store.ts'
@@ -8,19 +8,19 @@ import { Failure } from '../errors.ts'
 import { findIntegration, listIntegrations } from '../integration/store.ts'
 import type { Secret } from '../lib/secret.ts'
 import type { Egress } from '../seams.ts'
-import { addSession, findSessionHolder, type Session, type StoreDeps } from './store.ts'
+import { addSession, type Begun, findBegun, type StoreDeps } from './store.ts'
 
 type Request = z.infer<typeof connectSessionRequest>
 type ReconnectRequest = z.infer<typeof reconnectSessionRequest>
 
 type Opened = Promise<{ token: Secret; expiresAt: Date }>
 
-/** The session this token is for. What `callers` finds is the same; here it is read with all that a sign-in needs of it. */
-export async function sessionOf(deps: StoreDeps, token: string): Promise<Session> {
+/** The session this token is for, with the integration it asks for. `callers` knows the session too; here both are read at once. */
+export async function begunWith(deps: StoreDeps, token: string, key: string): Promise<Begun> {
   if (!/^nango_connect_session_[0-9a-f]{64}$/.test(token)) throw new Failure('invalid_connect_session_token_format')
-  const holder = await findSessionHolder(deps, token)
-  if (!holder) throw new Failure('unknown_connect_session_token')
-  return holder.session
+  const begun = await findBegun(deps, token, integrationKey.safeParse(key).success ? key : '')
+  if (!begun) throw new Failure('unknown_connect_session_token')
+  return begun
 }
 
 /** Opens a session for one end user. Every integration it names must exist, or it would fail in front of that user. */

@@ -1,9 +1,9 @@
-import { type IntegrationDefaults, integrationKey, unstorable } from '@fairlead/contract'
+import { type IntegrationDefaults, unstorable } from '@fairlead/contract'
 import { holderOf } from '../connection/live.ts'
 import { authorizationPage } from '../credential/kinds/oauth1.ts'
 import { authorizationUrl, automatedFacts, type Client, secretNames } from '../credential/kinds/oauth2-code.ts'
 import { Failure } from '../errors.ts'
-import { findIntegration, type Integration, listIntegrations } from '../integration/store.ts'
+import { type Integration, listIntegrations } from '../integration/store.ts'
 import { newId, randomToken } from '../lib/id.ts'
 import { Secret } from '../lib/secret.ts'
 import type { Catalogue } from '../provider/catalogue.ts'
@@ -15,7 +15,7 @@ import type { AskDeps } from './answer.ts'
 import { bindBrowser } from './browser.ts'
 import { beginOAuth1, written } from './oauth1.ts'
 import { givenFacts, targetOf } from './reconnect.ts'
-import { addHandshake, askForOpener, type Session, type StoreDeps } from './store.ts'
+import { addHandshake, askForOpener, type Begun, type Session, type StoreDeps } from './store.ts'
 
 export interface StartDeps extends StoreDeps, AskDeps {
   catalogue: Catalogue
@@ -100,15 +100,14 @@ export interface Start {
  */
 export async function startOAuth(
   deps: StartDeps,
-  session: Session,
-  key: string,
+  { session, integration }: Begun,
   query: StartQuery,
   opener: string | null,
   isSecond = false,
 ): Promise<Start> {
   const { environmentId, allowedIntegrations: allowed } = session
-  const integration = integrationKey.safeParse(key).success && (await findIntegration(deps, environmentId, key))
   if (!integration) throw new Failure('unknown_provider_config')
+  const { key } = integration
   if (allowed.length > 0 && !allowed.includes(key)) throw new Failure('integration_not_allowed')
   const provider = deps.catalogue.get(integration.provider)
   if (!provider?.authorization_url) throw new Failure('unknown_provider_config')
@@ -210,7 +209,7 @@ export async function belongsElsewhere(
   })
   if (!right) return new BelongsElsewhere(elsewhere, undefined)
   const query = { params: elsewhere.params, authorizationParams, attempt, returnUrl, client: null, refreshToken: null }
-  const start = await startOAuth(deps, session, right.key, query, opener, true)
+  const start = await startOAuth(deps, { session, integration: right }, query, opener, true)
   const name = right.displayName ?? deps.catalogue.get(right.provider)!.display_name
   return new BelongsElsewhere(elsewhere, { ...start, name })
 }

@@ -20,6 +20,7 @@ import type { KeyedHash } from '../account/pepper.ts'
 import type { Client } from '../credential/kinds/oauth2-code.ts'
 import { inBatches } from '../credential/store.ts'
 import { sql } from '../db/sql.ts'
+import { type Integration, integrationIn, type JoinedIntegration } from '../integration/store.ts'
 import { sha256 } from '../lib/id.ts'
 import { Secret } from '../lib/secret.ts'
 import type { ConnectionConfig } from '../provider/endpoint.ts'
@@ -54,11 +55,6 @@ export interface Session {
 
 export type NewSession = Omit<Session, 'id' | 'settled'>
 
-/** Whoever presents a session's token, and the session with it: each request of a sign-in would read it next. */
-export interface SessionHolder extends SessionCaller {
-  session: Session
-}
-
 const sessionMinutes = 30
 const handshakeMinutes = 10
 
@@ -80,23 +76,50 @@ export async function addSession(
   return { token: new Secret(token), expiresAt: row!.expires_at }
 }
 
-export async function findSessionHolder(
+export async function findSessionCaller(
   { db, keyedHash }: StoreDeps,
   token: string,
-): Promise<SessionHolder | undefined> {
-  const [row] = await db.query<SessionRow & { id: number; environment_name: string; environment_uuid: string }>(sql`
-    select s.*, e.allowed_origins, e.return_urls, e.confirm_connections, e.name as environment_name, e.uuid as environment_uuid
+): Promise<SessionCaller | undefined> {
+  const [row] = await db.query<{
+    id: number
+    allowed: string[]
+    environment_id: number
+    name: string
+    uuid: string
+  }>(sql`
+    select s.id, s.allowed_integrations as allowed, e.id as environment_id, e.name, e.uuid
     from connect_session s join environment e on e.id = s.environment_id
     where s.token_lookup = ${keyedHash(token)} and s.expires_at > clock_timestamp()`)
   if (!row) return undefined
-  const session = sessionFromRow(row.id, row)
-  const environment = { id: row.environment_id, name: row.environment_name, uuid: row.environment_uuid }
+  const environment = { id: row.environment_id, name: row.name, uuid: row.uuid }
+  return { kind: 'session', environment, sessionId: row.id, allowedIntegrations: row.allowed }
+}
+
+/** Where a sign-in begins: its session, and the integration that is asked for, if there is one of this key. */
+export interface Begun {
+  session: Session
+  integration: Integration | undefined
+}
+
+export async function findBegun(
+  { db, vault, keyedHash }: StoreDeps,
+  token: string,
+  key: string,
+): Promise<Begun | undefined> {
+  const [row] = await db.query<
+    SessionRow & { session_id: number } & (JoinedIntegration | { integration_id: null })
+  >(sql`
+    select s.id as session_id, s.environment_id, s.end_user, s.organization, s.allowed_integrations, s.integration_defaults, s.overrides,
+      s.tags, s.webhook_url_override, s.reconnects, s.another_account, e.allowed_origins, e.return_urls, e.confirm_connections,
+      i.id as integration_id, i.unique_key, i.provider, i.display_name, i.client_id, i.client_secret_sealed, i.scopes, i.settings_sealed,
+      i.forward_webhooks, i.capture_bodies, i.base_url_hosts, i.created_at as integration_created_at, i.updated_at
+    from connect_session s join environment e on e.id = s.environment_id
+      left join integration i on i.environment_id = s.environment_id and i.unique_key = ${key}
+    where s.token_lookup = ${keyedHash(token)} and s.expires_at > clock_timestamp()`)
+  if (!row) return undefined
   return {
-    kind: 'session',
-    environment,
-    sessionId: row.id,
-    allowedIntegrations: session.allowedIntegrations,
-    session,
+    session: sessionFromRow(row.session_id, row),
+    integration: row.integration_id === null ? undefined : await integrationIn(vault, row),
   }
 }
 
@@ -216,9 +239,9 @@ export const pruneSessions = (db: Db, keepDays: number): Promise<void> =>
       returning 1`),
   )
 
-export interface TakenHandshake extends Handshake {
+export interface TakenHandshake extends Handshake, Begun {
   integrationKey: string
-  session: Session
+  integration: Integration
 }
 
 /** Sign-ins of this session that are at the provider: named by whoever began them, and not back yet. */
@@ -229,29 +252,30 @@ export const attemptsUnderWay = async (db: Db, sessionId: number): Promise<strin
   return rows.map(({ attempt }) => attempt)
 }
 
-/** One DELETE … RETURNING: of two callbacks with one state, exactly one gets it, and a code is presented once. Its session comes along. */
+/** One DELETE … RETURNING: of two callbacks with one state, exactly one gets it, and a code is presented once. Its session and integration come along. */
 export async function takeHandshake({ db, vault }: StoreDeps, state: string): Promise<TakenHandshake | undefined> {
   const stateHash = sha256(state)
   const [row] = await db.query<
-    SessionRow & {
-      integration_id: number
-      connect_session_id: number
-      connection_id: string
-      browser_hash: Buffer
-      verifier_sealed: Buffer
-      redirect_uri: string
-      config: ConnectionConfig
-      scopes_requested: string[]
-      attempt: string | null
-      opener_origin: string | null
-      return_url: string | null
-      integration_key: string
-      live: boolean
-    }
+    SessionRow &
+      JoinedIntegration & {
+        connect_session_id: number
+        connection_id: string
+        browser_hash: Buffer
+        verifier_sealed: Buffer
+        redirect_uri: string
+        config: ConnectionConfig
+        scopes_requested: string[]
+        attempt: string | null
+        opener_origin: string | null
+        return_url: string | null
+        live: boolean
+      }
   >(sql`
     delete from handshake h using integration i, connect_session s, environment e
     where h.state_hash = ${stateHash} and i.id = h.integration_id and s.id = h.connect_session_id and e.id = h.environment_id
-    returning h.*, i.unique_key as integration_key, h.expires_at > clock_timestamp() as live,
+    returning h.*, h.expires_at > clock_timestamp() as live,
+      i.unique_key, i.provider, i.display_name, i.client_id, i.client_secret_sealed, i.scopes, i.settings_sealed, i.forward_webhooks,
+      i.capture_bodies, i.base_url_hosts, i.created_at as integration_created_at, i.updated_at,
       s.end_user, s.organization, s.allowed_integrations, s.integration_defaults, s.overrides, s.tags, s.webhook_url_override,
       s.reconnects, s.another_account, e.allowed_origins, e.return_urls, e.confirm_connections,
       set_config('synchronous_commit', 'off', true)`)
@@ -260,7 +284,7 @@ export async function takeHandshake({ db, vault }: StoreDeps, state: string): Pr
     await addResult(db, {
       sessionId: row.connect_session_id,
       attempt: row.attempt,
-      integrationKey: row.integration_key,
+      integrationKey: row.unique_key,
       connectionId: row.connection_id,
       operation: null,
       isPending: false,
@@ -289,7 +313,8 @@ export async function takeHandshake({ db, vault }: StoreDeps, state: string): Pr
     attempt: row.attempt,
     opener: row.opener_origin,
     returnUrl: row.return_url,
-    integrationKey: row.integration_key,
+    integrationKey: row.unique_key,
+    integration: await integrationIn(vault, row),
     session: sessionFromRow(row.connect_session_id, row),
   }
 }

@@ -3,7 +3,6 @@
  * can be presented (for some kinds that is a login at the provider), tried, and stored like any other connection. Nothing is stored unless
  * all of it held.
  */
-import { integrationKey } from '@fairlead/contract'
 import { holderOf } from '../connection/live.ts'
 import { exchange } from '../credential/exchange.ts'
 import { readGiven } from '../credential/kinds/form.ts'
@@ -13,14 +12,13 @@ import type { TokenSet } from '../credential/kinds/oauth2-code.ts'
 import type { Holder } from '../credential/refresh-deps.ts'
 import { verify } from '../credential/verify.ts'
 import { EgressError, Failure } from '../errors.ts'
-import { findIntegration } from '../integration/store.ts'
 import { newId } from '../lib/id.ts'
 import type { ConnectionConfig } from '../provider/endpoint.ts'
 import { accepted, type Endings } from './answer.ts'
 import { accountFacts, type CallbackDeps, checkAccount, save } from './callback.ts'
 import { givenFacts, targetOf } from './reconnect.ts'
 import { accountConfig, requestedScopes, type StartQuery } from './start.ts'
-import type { Session } from './store.ts'
+import type { Begun } from './store.ts'
 
 export interface Submitted {
   connectionId: string
@@ -31,15 +29,14 @@ export interface Submitted {
 
 export async function submit(
   deps: CallbackDeps,
-  session: Session,
-  key: string,
+  { session, integration }: Begun,
   type: Kind['type'],
   query: StartQuery,
   body: Record<string, unknown>,
 ): Promise<Submitted> {
   const { environmentId, allowedIntegrations: allowed } = session
-  const integration = integrationKey.safeParse(key).success && (await findIntegration(deps, environmentId, key))
   if (!integration) throw new Failure('unknown_provider_config', { status: 404 })
+  const { key } = integration
   if (allowed.length > 0 && !allowed.includes(key)) throw new Failure('integration_not_allowed')
   if (!deps.catalogue.get(integration.provider)) throw new Failure('unknown_provider_template')
   const { provider, holder } = holderOf(deps.catalogue, integration)
@@ -78,7 +75,7 @@ export async function submit(
   const config = { ...told, ...facts }
   await verify(deps, holder, asHeld(kind, tokens, config, given))
   const found = { config, missingScopes }
-  const operation = await save(deps, integration, arrival, session, tokens, learned, found, holder)
+  const { operation } = await save(deps, integration, arrival, session, tokens, learned, found, holder)
   deps.log.info({ integration: key, connection: arrival.connectionId, operation }, 'connected')
   return {
     connectionId: arrival.connectionId,

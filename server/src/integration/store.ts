@@ -112,6 +112,16 @@ export async function findIntegration(
   return row && vault.withKeys(() => fromRow(vault, row))
 }
 
+/** Its columns in a row of several tables: those that others have too go by another name. */
+export type JoinedIntegration = Omit<Row, 'id' | 'environment_id' | 'created_at'> & {
+  integration_id: number
+  environment_id: number
+  integration_created_at: Date
+}
+
+export const integrationIn = (vault: Vault, row: JoinedIntegration): Promise<Integration> =>
+  vault.withKeys(() => fromRow(vault, { ...row, id: row.integration_id, created_at: row.integration_created_at }))
+
 export async function findIntegrationById({ db, vault }: Deps, id: number): Promise<Integration | undefined> {
   const [row] = await db.query<Row>(sql`select * from integration where id = ${id}`)
   return row && vault.withKeys(() => fromRow(vault, row))
