@@ -83,7 +83,7 @@ import {
   sealedIntegrationSettings,
 } from './integration/store.ts'
 import { readLag } from './job/store.ts'
-import { type Jobs, jobsAtOnce, migrateJobs, startJobs, type Task } from './job/worker.ts'
+import { type Jobs, jobsAtOnce, migrateJobs, readQueue, startJobs, type Task } from './job/worker.ts'
 import { newRequestId } from './lib/id.ts'
 import type { Log } from './lib/log.ts'
 import { Secret } from './lib/secret.ts'
@@ -435,8 +435,8 @@ export async function startApp(
       { task: 'retain', pattern: '*/10 * * * *' },
       { task: 'retain_audit', pattern: '23 3 * * *' },
     ]
-    jobs = await startJobs({ db, pool: jobPool, clock, log }, { tasks, cron })
     const setup = await newSetupLink(stores)
+    jobs = await startJobs({ db, pool: jobPool, clock, log }, { tasks, cron })
     const setupLink = setup && new Secret(`${config.url}/app/setup#${setup.reveal()}`)
     return { url: config.url, port: server.port, generatedKeys, setupLink, stop }
   } catch (error) {
@@ -498,6 +498,7 @@ async function openDatabase(
   begun: Begun,
 ): Promise<{ database: OpenDb; jobPool: DirectPool }> {
   const directUrl = config.databaseDirectUrl?.reveal()
+  if ((await begun.underWay) === 'initdb') await readQueue()
   const { address } = await begun.database
   const database = await openDb({ ...address, directUrl })
   closers.push(() => database.close())

@@ -8,12 +8,15 @@ import type { Address } from './open.ts'
 export interface Begun {
   /** `stop` is for when every connection is closed, and leaves alone a database that is somebody else's. */
   database: Promise<{ address: Address; stop(): Promise<void> }>
-  /** PostgreSQL's own programs are at work, or it failed: what keeps this process busy from here on keeps nobody waiting. */
-  underWay: Promise<void>
+  /**
+   * Which of PostgreSQL's own programs is at work, unless it is somebody else's, or failed: what keeps this process busy from here on keeps
+   * nobody waiting.
+   */
+  underWay: Promise<'initdb' | 'postgres' | undefined>
 }
 
 export function beginDatabase({ dataDir, databaseUrl }: Pick<Config, 'dataDir' | 'databaseUrl'>, log: Log): Begun {
-  const underWay = Promise.withResolvers<void>()
+  const underWay = Promise.withResolvers<'initdb' | 'postgres' | undefined>()
   const start = async () => {
     await mkdir(dataDir, { recursive: true, mode: 0o700 })
     if (databaseUrl) return { address: { url: databaseUrl.reveal() }, stop: async () => {} }
@@ -22,6 +25,6 @@ export function beginDatabase({ dataDir, databaseUrl }: Pick<Config, 'dataDir' |
   }
   const database = start()
   // Whoever needs it hears of its failure.
-  database.catch(() => {}).finally(underWay.resolve)
+  database.catch(() => {}).finally(() => underWay.resolve(undefined))
   return { database, underWay: underWay.promise }
 }

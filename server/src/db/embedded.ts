@@ -44,8 +44,8 @@ export interface EmbeddedOptions {
   log: Log
   /** Laid over the settings below; the tests turn fsync off. */
   settings?: Record<string, string>
-  /** Called once initdb or PostgreSQL runs in a process of its own. */
-  onUnderWay?: () => void
+  /** Called once either runs in a process of its own. */
+  onUnderWay?: (what: 'initdb' | 'postgres') => void
   /** Use the programs in this folder and no others. */
   binaries?: string
   /** Where `unshare` and `setpriv` are looked for. */
@@ -143,7 +143,7 @@ interface Plan {
   socketDir: string
   /** Programs that set up the process and then become PostgreSQL. */
   become: string[]
-  onUnderWay: () => void
+  onUnderWay: (what: 'initdb' | 'postgres') => void
   setpriv: string | undefined
   /** Set when root starts PostgreSQL as another user. */
   uid: number | undefined
@@ -307,7 +307,7 @@ async function initialise(plan: Plan): Promise<void> {
     ],
     plan,
   )
-  plan.onUnderWay()
+  plan.onUnderWay('initdb')
   const made = await making
   if (made.code !== 0) {
     await rm(unfinished, { recursive: true, force: true })
@@ -417,7 +417,7 @@ async function startOnce(plan: Plan, stopping: AbortSignal): Promise<Attempt> {
     ...identity(plan),
   })
   closeSync(log)
-  plan.onUnderWay()
+  plan.onUnderWay('postgres')
   let failed: Error | undefined
   postgres.once('error', error => {
     failed = error
