@@ -48,23 +48,35 @@ const ms = (n: number) => `${n.toFixed(n < 10 ? 1 : 0)} ms`
 const mb = (bytes: number) => `${(bytes / 1e6).toFixed(0)} MB`
 const closers: (() => Promise<unknown>)[] = []
 
-/** One after the other; says p50 and p99. */
+/**
+ * One after the other; says p50 and p99. `beside` is done in turn with it: what the machine does to an answer that asks nothing of a database
+ * is in both.
+ */
 async function measure(
   what: string,
   times: number,
   work: (n: number) => Promise<unknown>,
   goal?: number,
+  beside?: { what: string; work: () => Promise<unknown> },
 ): Promise<void> {
   const took: number[] = []
+  const besides: number[] = []
   for (let n = 0; n < times; n++) {
     const from = performance.now()
     await work(n)
-    took.push(performance.now() - from)
+    const until = performance.now()
+    took.push(until - from)
+    if (!beside) continue
+    await beside.work()
+    besides.push(performance.now() - until)
   }
   const sorted = Float64Array.from(took).sort()
   const p99 = quantile(sorted, 0.99)
   line(`${what}, p50, p99`, `${ms(quantile(sorted, 0.5))}, ${ms(p99)}`, goal ? `≤ ${goal} ms` : '')
   if (goal && p99 > goal) line('', 'MISSED')
+  if (!beside) return
+  const least = Float64Array.from(besides).sort()
+  line(`  in turn with ${beside.what}`, `${ms(quantile(least, 0.5))}, ${ms(quantile(least, 0.99))}`)
 }
 
 /** The nodes of the plans of every statement `work` makes: what they read, and by which index. */
@@ -300,11 +312,13 @@ async function main(): Promise<void> {
   const another = () => `real-${(next++ * 7919) % reals}`
   const lookups = Math.min(4_000, Math.floor(reals / 3))
   await call('GET', `/connections/${another()}?provider_config_key=bench`)
+  const health = { what: 'GET /health', work: () => call('GET', '/health') }
   await measure(
     'GET /connections/:id, never read before',
     lookups,
     () => call('GET', `/connections/${another()}?provider_config_key=bench`),
     5,
+    health,
   )
   await measure(
     'GET /proxy/…, connection never used before',
@@ -314,6 +328,7 @@ async function main(): Promise<void> {
         headers: { ...headers, 'Provider-Config-Key': 'bench', 'Connection-Id': another() },
       }).then(answer => answer.text()),
     5,
+    health,
   )
   await plans(db, 'lookup', listening => findWithCredential({ ...stores, db: listening }, integrationId, 'real-0'))
 

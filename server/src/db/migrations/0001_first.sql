@@ -267,8 +267,10 @@ create index credential_keep_alive on credential (integration_id, keep_alive_at)
   where token_fp is not null and gone_at is null and not paused and not spent and health in ('active', 'degraded');
 create index credential_by_key on credential (sealed_key, id);
 create index credential_open_intent on credential (intent_at) where intent_claim is not null and gone_at is null;
--- What people look for: the few that are not simply active. Among a million a list of them took 320 ms without it.
-create index credential_by_state on credential ((case when paused then 'paused' else health end)) where paused or health <> 'active';
+-- What people look for: the few that are not simply active. Among a million a list of them took 320 ms without it. What the list asks of a grant
+-- is in it, as what it asks of a connection is in connection_by_credential: no row is read that is not shown (10,000 of a million: 85 ms for 250).
+create index credential_by_state on credential ((case when paused then 'paused' else health end)) include (id, paused, health)
+  where paused or health <> 'active';
 -- One grant has one owner of its refresh token.
 create unique index credential_one_grant on credential (integration_id, token_fp) where gone_at is null and token_fp is not null;
 create index credential_by_account on credential (account) where account is not null and gone_at is null;
@@ -339,7 +341,7 @@ create table connection (
 with (fillfactor = 90);
 create index connection_unconfirmed on connection (confirm_by) where confirm_by is not null;
 create index connection_newest on connection (environment_id, id desc);
-create index connection_by_credential on connection (credential_id);
+create index connection_by_credential on connection (credential_id) include (id, environment_id, integration_id);
 
 -- Where a provider sends its webhooks for one connection. The address ends in 256 random bits, kept as a keyed hash. One that was replaced
 -- works beside its successor until `retires_at`.
