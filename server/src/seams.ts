@@ -37,6 +37,8 @@ export interface EgressRequest {
    * A refresh writes its intent here (refresh-protocol.md §5 step 3).
    */
   ready?: () => Promise<boolean>
+  /** It does no harm twice (a GET, an introspection): it may go out on a connection that another one has used. Not with `ready`. */
+  repeatable?: boolean
 }
 
 export interface EgressAnswer {

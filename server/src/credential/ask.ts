@@ -10,12 +10,13 @@ import type { Egress } from '../seams.ts'
 const patience = seconds(10)
 const longestAnswer = 256 * 1024
 
-type Question = Omit<Parameters<Egress['request']>[0], 'deadlineMs' | 'maxBytes'>
+type Question = Omit<Parameters<Egress['request']>[0], 'deadlineMs' | 'maxBytes' | 'ready' | 'repeatable'>
 
 export async function ask(egress: Egress, question: Question): Promise<Reply | undefined> {
   try {
     const { status, headers, body } = await egress.request({
       ...question,
+      repeatable: true,
       deadlineMs: patience,
       maxBytes: longestAnswer,
     })

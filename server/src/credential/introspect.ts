@@ -39,6 +39,7 @@ async function introspect(
     method: 'POST',
     url,
     ...request,
+    repeatable: true,
     deadlineMs: deps.timing.introspection,
     maxBytes: 64 * 1024,
   })

@@ -1,7 +1,7 @@
 /**
  * The only way out: assembles policy, dialling and the two ways of speaking HTTP into the `Egress` seam. Single requests
- * (tokens, introspection, webhooks) go through `exchange`, each on a fresh connection; the proxy's traffic goes through
- * undici's pool. Both dial the same way, so neither can reach what the policy forbids.
+ * (tokens, webhooks) go through `exchange`, each on a fresh connection; questions that may be asked twice and the proxy's traffic
+ * go through undici's pool. Both dial the same way, so neither can reach what the policy forbids.
  *
  * Never here: following redirects (the answer is the caller's to judge), retrying (a refresh token is single-use), and
  * HTTP_PROXY or NO_PROXY from the environment (an Agent with its own connector does not read them).
@@ -14,6 +14,7 @@ import { watchAnswers } from './answers.ts'
 import { type DialOptions, dialer } from './dial.ts'
 import { exchange, maxHeaderBytes } from './exchange.ts'
 import { checkUrl } from './policy.ts'
+import { question } from './question.ts'
 
 // The Agent alone loads in 27–39 ms, undici's index in 73–112 ms (Node 26, three runs each). The package has no export
 // map, so the file is reachable; it is the same class the index exports. It has `dispatch`; the promise-returning methods
@@ -64,7 +65,12 @@ export function createEgress(options: DialOptions): Egress {
 
   return {
     check,
-    request: async ask => exchange(await dial(ask.url), ask, userAgent),
+    async request(ask) {
+      if (!ask.repeatable) return exchange(await dial(ask.url), ask, userAgent)
+      // A connection that is kept is not dialled again, so what `dial` looks at in the URL is looked at here.
+      check(ask.url)
+      return question(brief, ask, userAgent, egressPhaseOf)
+    },
     dispatcher: {
       dispatch: (options, handler) => (mayRepeat.test(options.method) ? lasting : brief).dispatch(options, handler),
     },

@@ -130,7 +130,7 @@ export async function exchange(line: Line, ask: EgressRequest, userAgent: string
   return answer.promise
 }
 
-function headersOf(ask: EgressRequest, userAgent: string): Record<string, string> {
+export function headersOf(ask: EgressRequest, userAgent: string): Record<string, string> {
   const headers: Record<string, string> = { 'user-agent': userAgent, accept: '*/*' }
   for (const [name, value] of Object.entries(ask.headers ?? {})) headers[name.toLowerCase()] = value
   delete headers['transfer-encoding']
@@ -150,8 +150,8 @@ const decoders: Record<string, (body: Buffer, options: { maxOutputLength: number
 }
 
 /** We ask for `identity`; some servers compress all the same. The bound holds for what comes out, too. */
-async function decoded(
-  { statusCode: status = 0, headers }: IncomingMessage,
+export async function decoded(
+  { statusCode: status = 0, headers }: Pick<IncomingMessage, 'statusCode' | 'headers'>,
   body: Buffer,
   { maxBytes }: EgressRequest,
   host: string,

@@ -80,6 +80,7 @@ test('no forbidden host opens a connection or asks a resolver, by either path', 
       const url = `${scheme}://${host}:${port}/`
       assert.throws(() => egress.check(new URL(url)), { name: 'EgressError', phase: 'refused' }, url)
       await fails(egress.request(ask(url, { ready: async () => assert.fail('asked') })), { phase: 'refused' })
+      await fails(egress.request(ask(url, { repeatable: true })), { phase: 'refused' })
       // undici keeps no user information of an origin, so there is none to judge on that path.
       if (!host.includes('@')) await fails(dispatch(egress, url.slice(0, -1)), { phase: 'refused' })
     }
@@ -453,10 +454,12 @@ const unanswered: [what: string, text: string | Buffer, then: (socket: Socket) =
 ]
 
 for (const [what, text, then, reason] of unanswered) {
-  test(`${what}: unanswered`, async t => {
-    const { port } = await answering(t, text, then)
+  test(`${what}: unanswered, alone and by the pool`, async t => {
+    const { port, sockets } = await answering(t, text, then)
     const egress = open(t, '127.0.0.1')
-    await fails(egress.request(ask(`http://127.0.0.1:${port}/`)), { phase: 'unanswered', reason })
+    for (const repeatable of [false, true])
+      await fails(egress.request(ask(`http://127.0.0.1:${port}/`, { repeatable })), { phase: 'unanswered', reason })
+    assert.equal(sockets.length, 2, 'nothing is sent again')
   })
 }
 
@@ -483,12 +486,13 @@ const readable: [what: string, text: string | Buffer, then: (socket: Socket) => 
   ]
 
 for (const [what, text, then, status, body] of readable) {
-  test(`${what}: read`, async t => {
+  test(`${what}: read, alone and by the pool`, async t => {
     const { port } = await answering(t, text, then)
-    const egress = open(t, '127.0.0.1')
-    const answer = await egress.request(ask(`http://127.0.0.1:${port}/`))
-    assert.deepEqual([answer.status, answer.body.toString()], [status, body])
-    if (answer.headers['content-encoding']) assert.ok(['zstd', 'gzip'].includes(answer.headers['content-encoding']))
+    for (const repeatable of [false, true]) {
+      const answer = await open(t, '127.0.0.1').request(ask(`http://127.0.0.1:${port}/`, { repeatable }))
+      assert.deepEqual([answer.status, answer.body.toString()], [status, body])
+      if (answer.headers['content-encoding']) assert.ok(['zstd', 'gzip'].includes(answer.headers['content-encoding']))
+    }
   })
 }
 
@@ -505,7 +509,7 @@ test('a redirect is handed back, not followed', async t => {
 
 // ---- what fails before the connection stands
 
-test('connection refused: unsent, by either path', async t => {
+test('connection refused: unsent, by every path', async t => {
   const egress = open(t, '127.0.0.1')
   const port = await closedPort()
   const error = await fails(egress.request(ask(`http://127.0.0.1:${port}/?token=CANARY`)), { phase: 'unsent' })
@@ -629,6 +633,51 @@ test('the dispatcher keeps connections alive and ignores HTTP_PROXY', async t =>
     for (const name of names) delete process.env[name]
   }
   assert.deepEqual([sockets.length, trap.sockets.length], [2, 0])
+})
+
+test('what may be repeated shares a connection, and nothing else does', async t => {
+  const seen: string[] = []
+  const { port, sockets } = await listen(
+    t,
+    createHttp((request, response) => {
+      seen.push(
+        `${request.method} ${request.headers.host} ${request.headers['user-agent']} ${request.headers['accept-encoding']}`,
+      )
+      request.pipe(response)
+    }),
+  )
+  const egress = open(t, '127.0.0.1')
+  const url = `http://127.0.0.1:${port}/`
+  for (const body of ['one', 'two']) {
+    const answer = await egress.request(ask(url, { method: 'POST', body, repeatable: true }))
+    assert.equal(answer.body.toString(), body)
+    await new Promise(setImmediate)
+  }
+  assert.equal((await egress.request(ask(url, { repeatable: true }))).body.toString(), '')
+  assert.equal(sockets.length, 1)
+  await egress.request(ask(url, { method: 'POST', body: 'once' }))
+  assert.equal(sockets.length, 2)
+  const [first] = seen
+  assert.deepEqual(seen, [first, first, first!.replace('POST', 'GET'), first])
+  // The URL is judged although no connection has to be opened.
+  await fails(egress.request(ask(`http://a:b@127.0.0.1:${port}/`, { repeatable: true })), { phase: 'refused' })
+})
+
+test('a question has its deadline: silence and a trickle end, and the connection with them', async t => {
+  const { port, sockets } = await rawServer(t, socket => {
+    socket.once('data', () => {
+      socket.write('HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n')
+      const drip = setInterval(() => socket.write('.'), 5)
+      socket.on('close', () => clearInterval(drip))
+    })
+  })
+  const silent = await rawServer(t, socket => void socket.resume())
+  const egress = open(t, '127.0.0.1')
+  for (const to of [port, silent.port]) {
+    const asked = egress.request(ask(`http://127.0.0.1:${to}/`, { deadlineMs: 100, repeatable: true }))
+    await fails(asked, { phase: 'unanswered', reason: 'deadline' })
+  }
+  for (const socket of [...sockets, ...silent.sockets]) if (!socket.closed) await once(socket, 'close')
 })
 
 test('the dispatcher asks once: a connection that ends after the write is unanswered, and nothing is sent again', async t => {
