@@ -2,9 +2,9 @@
  * What happened: one record per call through the proxy, for people who ask what their integration did last night. This room owns the
  * tables `activity`, `activity_body` and `activity_dropped`, and GET /activity, GET /activity/:id and GET /activity/:id/bodies.
  *
- * The proxy fills in a `Call` while it is under way and hands it over when the response has ended. `record` puts it into an array and
- * returns; everything else (the path's template, redaction, sealing, one INSERT for up to 500) happens once a second. No call ever waits
- * for it: what a slow or absent database leaves no room for is dropped, counted, and the count is written down.
+ * The proxy fills in a `Call` while it is under way and hands it over when the response has ended. `record` writes it into the columns of a
+ * batch and returns; the rest (sealing, one INSERT for up to 1,000) happens a few times a second. No call ever waits for it: what a slow or
+ * absent database leaves no room for is dropped, counted, and the count is written down.
  */
 import type { CallOutcome } from '@fairlead/contract'
 import { Failure } from '../errors.ts'
@@ -13,7 +13,7 @@ import { seconds } from '../lib/time.ts'
 import { redactText } from '../net/redact.ts'
 import type { Clock, Db, Vault } from '../seams.ts'
 import { type Bodies, newBodies, shownBodies } from './bodies.ts'
-import { addActivity, type NewActivity, type NewBodies, sealBodies } from './store.ts'
+import { addActivity, Batch, type NewActivity, type NewBodies, sealBodies } from './store.ts'
 import { pathTemplate } from './template.ts'
 
 /** One call, filled in by whoever carries it. Instants are on the monotonic clock. */
@@ -53,7 +53,7 @@ export interface Call {
 }
 
 export interface Activity {
-  /** Keeps `call` as it is: whoever hands it over changes it no more. Costs a push. */
+  /** Keeps nothing of `call` itself. */
   record(call: Call): void
   /** Where both bodies of a call are kept; undefined when enough were in this second. */
   keepBodies(): Bodies | undefined
@@ -70,34 +70,34 @@ interface Deps {
   onDropped(calls: number): void
 }
 
-/** A record holds some 400 bytes: 4 MB. */
+/** A row holds some 300 bytes: 3 MB. */
 const mostWaiting = 10_000
-/** Of 500, putting them into one statement holds the process for a millisecond or two. */
-const mostAtOnce = 500
+const mostAtOnce = 1_000
 /** Somebody may be watching: what is written now is seen within a second (the dashboard's live tail asks twice a second). */
 const flushEvery = 400
-/** Redacting and sealing two bodies takes a millisecond or two. */
+/** Redacting and sealing two bodies takes a millisecond or two, of which nobody's call may take many. */
 const bodiesPerFlush = 8
 const drainWithin = seconds(5)
 
 export function createActivity({ db, vault, clock, log, onDropped }: Deps): Activity {
-  let waiting: Call[] = []
+  let filling = new Batch()
+  const full: Batch[] = []
+  const spare: Batch[] = []
+  /** Rows of all batches: they keep their place until they are written, so that the bound holds for them as well. */
+  let waiting = 0
   let bodiesLeft = bodiesPerFlush
   let flushing: Promise<void> | undefined
   /** Calls that were dropped and are not yet written down, by environment. */
   const dropped = new Map<number, number>()
 
-  const drop = (calls: Call[]): void => {
-    onDropped(calls.length)
-    for (const { environmentId } of calls) dropped.set(environmentId, (dropped.get(environmentId) ?? 0) + 1)
+  const drop = (environmentId: number, calls: number): void => {
+    onDropped(calls)
+    dropped.set(environmentId, (dropped.get(environmentId) ?? 0) + calls)
   }
 
-  async function write(calls: Call[]): Promise<void> {
-    const now = clock.now()
-    const bodies: NewBodies[] = []
-    const rows = calls.map(call => rowOf(call, now, bodies))
+  async function write(batch: Batch): Promise<void> {
     const lost = [...dropped]
-    await addActivity(db, rows, await sealBodies(vault, bodies), lost)
+    await addActivity(db, batch, await sealBodies(vault, batch.bodies), lost, clock.now())
     for (const [environmentId, count] of lost) {
       const left = (dropped.get(environmentId) ?? 0) - count
       if (left > 0) dropped.set(environmentId, left)
@@ -106,26 +106,34 @@ export function createActivity({ db, vault, clock, log, onDropped }: Deps): Acti
     if (lost.length > 0) log.warn({ calls: lost.reduce((sum, [, n]) => sum + n, 0) }, 'calls were not recorded')
   }
 
+  const close = (): void => {
+    full.push(filling)
+    filling = spare.pop() ?? new Batch()
+  }
+
   /** What waits, and as long as whole batches come meanwhile those too: going on to the last one would be a statement for every few calls. */
   async function writeAll(): Promise<void> {
-    if (waiting.length === 0 && dropped.size === 0) return
-    do {
-      // They keep their place until they are written, so that the bound holds for them as well.
-      const calls = waiting.slice(0, mostAtOnce)
+    if (full.length === 0 && (filling.rows > 0 || dropped.size > 0)) close()
+    for (let batch = full[0]; batch; batch = full[0]) {
+      let failure: unknown
       try {
-        await write(calls)
+        await write(batch)
       } catch (error) {
         // The next turn tries again; what comes meanwhile finds room or does not.
         if (error instanceof Failure && error.code === 'database_unavailable') throw error
-        log.error({ reason: String(error) }, 'activity could not be recorded')
-        // What one batch fails with, it would fail with for good, and everything after it would be dropped.
-        if (calls.length === 0) return
-        waiting = waiting.slice(calls.length)
-        drop(calls)
-        return
+        failure = error
       }
-      waiting = waiting.slice(calls.length)
-    } while (waiting.length >= mostAtOnce)
+      full.shift()
+      waiting -= batch.rows
+      // What one batch fails with, it would fail with for good, and everything after it would be dropped.
+      if (failure !== undefined) {
+        log.error({ reason: String(failure) }, 'activity could not be recorded')
+        for (const [environmentId, calls] of batch.environments) drop(environmentId, calls)
+      }
+      batch.clear()
+      spare.push(batch)
+      if (failure !== undefined) return
+    }
   }
 
   function flush(): Promise<void> {
@@ -147,10 +155,13 @@ export function createActivity({ db, vault, clock, log, onDropped }: Deps): Acti
 
   return {
     record(call) {
-      if (waiting.length >= mostWaiting) return drop([call])
-      waiting.push(call)
-      // Only when it gets there: while the database is away the timer alone tries, not every call.
-      if (waiting.length === mostAtOnce && !flushing) setImmediate(quietly)
+      if (waiting >= mostWaiting) return drop(call.environmentId, 1)
+      waiting++
+      filling.add(rowOf(call, filling.bodies), call.endedAt)
+      if (filling.rows < mostAtOnce) return
+      close()
+      // Only when one is full: while the database is away the timer alone tries, not every call.
+      if (!flushing) setImmediate(quietly)
     },
 
     keepBodies() {
@@ -166,22 +177,21 @@ export function createActivity({ db, vault, clock, log, onDropped }: Deps): Acti
       const all = (async () => {
         await flushing
         do await flush()
-        while (waiting.length > 0)
+        while (waiting > 0)
       })()
       await Promise.race([all.catch(() => {}), late.promise])
       clearTimeout(giveUp)
-      if (waiting.length > 0) log.warn({ calls: waiting.length }, 'the last calls were not recorded')
+      if (waiting > 0) log.warn({ calls: waiting }, 'the last calls were not recorded')
     },
   }
 }
 
-function rowOf(call: Call, now: number, bodies: NewBodies[]): NewActivity {
+function rowOf(call: Call, bodies: NewBodies[]): NewActivity {
   const since = (at: number | undefined) => (at === undefined ? null : rounded(at - call.arrivedAt))
   const shown = call.bodies && shownBodies(call.bodies)
   const id = shown ? crypto.randomUUID() : null
   if (shown && id) bodies.push({ id, environmentId: call.environmentId, bodies: shown })
   return {
-    age: Math.round(now - call.endedAt),
     request_id: call.requestId,
     environment_id: call.environmentId,
     api_key_id: call.apiKeyId,

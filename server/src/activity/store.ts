@@ -4,14 +4,13 @@
  * the space to vacuum.
  */
 import type { CallOutcome } from '@fairlead/contract'
+import { Column } from '../db/columns.ts'
 import { type Sql, sql } from '../db/sql.ts'
 import { days } from '../lib/time.ts'
 import type { Db, Vault } from '../seams.ts'
 import type { ShownBodies } from './bodies.ts'
 
 export interface NewActivity {
-  /** Milliseconds since it ended. */
-  age: number
   request_id: string
   environment_id: number
   api_key_id: number | null
@@ -63,37 +62,109 @@ export async function sealBodies(vault: Vault, bodies: NewBodies[]): Promise<Sea
   )
 }
 
-/**
- * One statement for all rows, a column each. The driver would escape every element by itself (13 µs a row on the process everything else
- * runs on; so it is 2), and one JSON text of all rows costs PostgreSQL 6 µs a row more. In a transaction, because only then is a batch
- * whose answer was lost known not to be there; its commit does not wait for the disk.
- */
-export const addActivity = (
-  db: Db,
-  rows: NewActivity[],
-  bodies: SealedBodies[],
-  dropped: [environmentId: number, calls: number][],
-): Promise<void> =>
-  db.transaction(async tx => {
-    await tx.query(sql`set local synchronous_commit to off`)
-    const all = (name: keyof NewActivity) => arrayOf(rows.map(row => row[name]))
-    await tx.query(sql`
+/** Rows that will be one statement, and are then forgotten to make room for the next. */
+export class Batch {
+  rows = 0
+  /** How many of them are whose. */
+  readonly environments = new Map<number, number>()
+  readonly bodies: NewBodies[] = []
+  readonly #columns = {
+    endedAt: new Column('number'),
+    requestId: new Column('text'),
+    environmentId: new Column('number'),
+    apiKeyId: new Column('number'),
+    integration: new Column('text'),
+    connection: new Column('text'),
+    method: new Column('text'),
+    host: new Column('text'),
+    path: new Column('text'),
+    status: new Column('number'),
+    outcome: new Column('text'),
+    error: new Column('text'),
+    bytesUp: new Column('number'),
+    bytesDown: new Column('number'),
+    sent: new Column('number'),
+    firstByte: new Column('number'),
+    total: new Column('number'),
+    retries: new Column('number'),
+    refreshed: new Column('number'),
+    repeatsToken: new Column('number'),
+    bodies: new Column('text'),
+  }
+
+  /** `endedAt` on the clock whose time `insert` is told. */
+  add(row: NewActivity, endedAt: number): void {
+    this.rows++
+    this.environments.set(row.environment_id, (this.environments.get(row.environment_id) ?? 0) + 1)
+    const to = this.#columns
+    to.endedAt.number(endedAt)
+    to.requestId.text(row.request_id)
+    to.environmentId.number(row.environment_id)
+    to.apiKeyId.number(row.api_key_id)
+    to.integration.text(row.provider_config_key)
+    to.connection.text(row.connection_id)
+    to.method.text(row.method)
+    to.host.text(row.host)
+    to.path.text(row.path)
+    to.status.number(row.status)
+    to.outcome.text(row.outcome)
+    to.error.text(row.error)
+    to.bytesUp.number(row.bytes_up)
+    to.bytesDown.number(row.bytes_down)
+    to.sent.number(row.sent_ms)
+    to.firstByte.number(row.first_byte_ms)
+    to.total.number(row.total_ms)
+    to.retries.number(row.retries)
+    to.refreshed.number(row.refreshed ? 1 : 0)
+    to.repeatsToken.number(row.repeats_token ? 1 : 0)
+    to.bodies.text(row.bodies)
+  }
+
+  clear(): void {
+    this.rows = 0
+    this.environments.clear()
+    this.bodies.length = 0
+    for (const column of Object.values(this.#columns)) column.clear()
+  }
+
+  insert(now: number): Sql {
+    const from = this.#columns
+    return sql`
       insert into activity (slot, at, environment_id, api_key_id, provider_config_key, connection_id, method, host, path, status, outcome,
         error, bytes_up, bytes_down, sent_ms, first_byte_ms, total_ms, retries, refreshed,
         repeats_token, bodies, request_id)
-      select r.slot, date_trunc('milliseconds', clock_timestamp() - e.age * interval '1 millisecond'), e.environment_id, e.api_key_id,
-        e.provider_config_key, e.connection_id, e.method, e.host, e.path, e.status, e.outcome, e.error, e.bytes_up, e.bytes_down,
-        e.sent_ms, e.first_byte_ms, e.total_ms, e.retries, e.refreshed, e.repeats_token, e.bodies, e.request_id
-      from activity_ring r, unnest(${all('age')}::float8[], ${all('environment_id')}::integer[], ${all('api_key_id')}::bigint[],
-        ${all('provider_config_key')}::text[], ${all('connection_id')}::text[], ${all('method')}::text[], ${all('host')}::text[],
-        ${all('path')}::text[], ${all('status')}::smallint[], ${all('outcome')}::text[], ${all('error')}::text[],
-        ${all('bytes_up')}::bigint[], ${all('bytes_down')}::bigint[], ${all('sent_ms')}::real[], ${all('first_byte_ms')}::real[],
-        ${all('total_ms')}::real[], ${all('retries')}::smallint[], ${all('refreshed')}::boolean[],
-        ${all('repeats_token')}::boolean[], ${all('bodies')}::uuid[],
-        ${all('request_id')}::text[])
-        as e (age, environment_id, api_key_id, provider_config_key, connection_id, method, host, path, status, outcome, error, bytes_up,
-          bytes_down, sent_ms, first_byte_ms, total_ms, retries, refreshed, repeats_token, bodies, request_id)
-      where r.name = 'activity'`)
+      select r.slot, date_trunc('milliseconds', clock_timestamp() - (${now}::float8 - e.ended_at) * interval '1 millisecond'),
+        e.environment_id, e.api_key_id, e.provider_config_key, e.connection_id, e.method, e.host, e.path, e.status, e.outcome, e.error,
+        e.bytes_up, e.bytes_down, e.sent_ms, e.first_byte_ms, e.total_ms, e.retries, e.refreshed <> 0, e.repeats_token <> 0,
+        e.bodies::uuid, e.request_id
+      from activity_ring r, unnest(${from.endedAt.array()}::float8[], ${from.environmentId.array()}::float8[],
+        ${from.apiKeyId.array()}::float8[], ${from.integration.array()}::text[], ${from.connection.array()}::text[],
+        ${from.method.array()}::text[], ${from.host.array()}::text[], ${from.path.array()}::text[],
+        ${from.status.array()}::float8[], ${from.outcome.array()}::text[], ${from.error.array()}::text[],
+        ${from.bytesUp.array()}::float8[], ${from.bytesDown.array()}::float8[], ${from.sent.array()}::float8[],
+        ${from.firstByte.array()}::float8[], ${from.total.array()}::float8[], ${from.retries.array()}::float8[],
+        ${from.refreshed.array()}::float8[], ${from.repeatsToken.array()}::float8[], ${from.bodies.array()}::text[],
+        ${from.requestId.array()}::text[])
+        as e (ended_at, environment_id, api_key_id, provider_config_key, connection_id, method, host, path, status, outcome, error,
+          bytes_up, bytes_down, sent_ms, first_byte_ms, total_ms, retries, refreshed, repeats_token, bodies, request_id)
+      where r.name = 'activity'`
+  }
+}
+
+/**
+ * One statement for all rows. In a transaction, because only then is a batch whose answer was lost known not to be there; its commit does
+ * not wait for the disk. `now` on the clock of the rows.
+ */
+export async function addActivity(
+  db: Db,
+  batch: Batch,
+  bodies: SealedBodies[],
+  dropped: [environmentId: number, calls: number][],
+  now: number,
+): Promise<void> {
+  await db.transaction(async tx => {
+    await tx.query(sql`set local synchronous_commit to off`)
+    if (batch.rows > 0) await tx.query(batch.insert(now))
     if (bodies.length > 0)
       await tx.query(sql`
         insert into activity_body (slot, id, environment_id, sealed)
@@ -103,12 +174,7 @@ export const addActivity = (
     for (const [environmentId, calls] of dropped)
       await tx.query(sql`insert into activity_dropped (environment_id, calls) values (${environmentId}, ${calls})`)
   })
-
-/**
- * An array as PostgreSQL reads it: quotes, backslashes and nulls are written as in JSON. What else JSON escapes, control characters, stands
- * in no name, path or host; a tab in a header that names nothing is read as a `t`.
- */
-const arrayOf = (values: unknown[]): string => `{${JSON.stringify(values).slice(1, -1)}}`
+}
 
 const keptDays = 14
 const gigabyte = 1024 ** 3
@@ -164,7 +230,7 @@ const turned = (db: Db, { name, slots, ms, bytes }: Ring): Promise<boolean> =>
     return true
   })
 
-export interface ActivityRow extends Omit<NewActivity, 'age'> {
+export interface ActivityRow extends NewActivity {
   id: number
   at: Date
 }

@@ -148,6 +148,17 @@ test('what the table does not take is dropped and told, and does not hold up wha
   assert.ok(logged.some(({ level, message }) => level === 'error' && message === 'activity could not be recorded'))
 })
 
+test('names in any script, long ones and none at all are read as they were written', async t => {
+  const { db, environmentId, start, call } = await openRoom(t)
+  const activity = start()
+  const names = ['zoë {a,b} "quoted" \\', '顧客', '🚀'.repeat(100), 'NULL', '', 'x'.repeat(9_000)]
+  for (const connection of names) activity.record(call({ connection, apiKeyId: null, bytesDown: 2 ** 40 }))
+  await activity.drain()
+  const { rows } = await listActivity(db, environmentId, { limit: 10 })
+  assert.deepEqual(rows.map(row => row.connection_id).reverse(), names)
+  assert.ok(rows.every(row => row.api_key_id === null && row.bytes_down === 2 ** 40))
+})
+
 test('two servers write at once', async t => {
   const { start, call, count, db } = await openRoom(t)
   const servers = [start(), start()]

@@ -5,7 +5,7 @@ import { before, test, after as whenDone } from 'node:test'
 import { gzipSync } from 'node:zlib'
 import type { ActivityView } from '@fairlead/contract'
 import { openKeyedHash } from '../../src/account/pepper.ts'
-import { addActivity, type NewActivity, retainActivity } from '../../src/activity/store.ts'
+import { addActivity, Batch, type NewActivity, retainActivity } from '../../src/activity/store.ts'
 import { type OpenDb, openDb } from '../../src/db/open.ts'
 import { sql } from '../../src/db/sql.ts'
 import { until } from '../db/until.ts'
@@ -32,7 +32,9 @@ before(async () => {
 })
 
 const minute = 60_000
-const row = (change: Partial<NewActivity> = {}): NewActivity => ({
+type Row = NewActivity & { age: number }
+
+const row = (change: Partial<Row> = {}): Row => ({
   ...{
     request_id: 'r-1',
     age: 0,
@@ -46,6 +48,11 @@ const row = (change: Partial<NewActivity> = {}): NewActivity => ({
   ...{ sent_ms: 1, first_byte_ms: 2, total_ms: 3, retries: 0, refreshed: false, repeats_token: false, bodies: null },
   ...change,
 })
+const add = (rows: Row[]) => {
+  const batch = new Batch()
+  for (const { age, ...one } of rows) batch.add(one, -age)
+  return addActivity(database.db, batch, [], [], 0)
+}
 const empty = () => database.db.query(sql`truncate activity`)
 const list = async (query = '', key = server.key) =>
   (await server.call('GET', `/activity${query}`, undefined, { Authorization: `Bearer ${key}` })).json
@@ -53,22 +60,17 @@ const paths = async (query = '') => (await list(query)).activity.map((one: Activ
 
 test('every filter, and together', async () => {
   await empty()
-  await addActivity(
-    database.db,
-    [
-      row({ path: '/1', age: 60 * minute }),
-      row({ path: '/2', age: 50 * minute, connection_id: 'grace' }),
-      row({ path: '/3', age: 40 * minute, provider_config_key: 'crm' }),
-      row({ path: '/4', age: 30 * minute, status: 404 }),
-      row({ path: '/5', age: 20 * minute, status: 502, outcome: 'refused', error: 'upstream_failed' }),
-      row({ path: '/6', age: 10 * minute, method: 'POST', status: 201 }),
-      row({ path: '/7', age: 5 * minute, status: null, outcome: 'aborted' }),
-      row({ path: '/8', age: minute, outcome: 'cut' }),
-      row({ path: '/other', environment_id: 2 }),
-    ],
-    [],
-    [],
-  )
+  await add([
+    row({ path: '/1', age: 60 * minute }),
+    row({ path: '/2', age: 50 * minute, connection_id: 'grace' }),
+    row({ path: '/3', age: 40 * minute, provider_config_key: 'crm' }),
+    row({ path: '/4', age: 30 * minute, status: 404 }),
+    row({ path: '/5', age: 20 * minute, status: 502, outcome: 'refused', error: 'upstream_failed' }),
+    row({ path: '/6', age: 10 * minute, method: 'POST', status: 201 }),
+    row({ path: '/7', age: 5 * minute, status: null, outcome: 'aborted' }),
+    row({ path: '/8', age: minute, outcome: 'cut' }),
+    row({ path: '/other', environment_id: 2 }),
+  ])
   const at = (minutes: number) => encodeURIComponent(new Date(Date.now() - minutes * minute).toISOString())
   const cases: [query: string, expected: string[]][] = [
     ['', ['/8', '/7', '/6', '/5', '/4', '/3', '/2', '/1']],
@@ -111,17 +113,12 @@ test('every filter, and together', async () => {
 
 test('pages: each call once, in order, also among calls of one millisecond and while new ones come', async () => {
   await empty()
-  await addActivity(
-    database.db,
-    Array.from({ length: 95 }, (_, i) => row({ path: `/${i}`, age: Math.floor(i / 10) })),
-    [],
-    [],
-  )
+  await add(Array.from({ length: 95 }, (_, i) => row({ path: `/${i}`, age: Math.floor(i / 10) })))
   const seen: string[] = []
   for (let cursor = ''; ; ) {
     const page = await list(`?limit=10${cursor && `&cursor=${cursor}`}`)
     seen.push(...page.activity.map((one: ActivityView) => one.id))
-    await addActivity(database.db, [row({ path: '/new' })], [], [])
+    await add([row({ path: '/new' })])
     if (page.next_cursor === null) break
     cursor = page.next_cursor
   }
@@ -131,7 +128,7 @@ test('pages: each call once, in order, also among calls of one millisecond and w
 
 test('a filter that matches next to nothing goes through the calls page by page and finds it', async () => {
   await empty()
-  await addActivity(database.db, [row({ path: '/needle', age: 20 * minute, method: 'DELETE' })], [], [])
+  await add([row({ path: '/needle', age: 20 * minute, method: 'DELETE' })])
   await database.db.query(sql`
     insert into activity (slot, at, environment_id, api_key_id, provider_config_key, connection_id, method, path, status, outcome,
       bytes_up, bytes_down, total_ms, retries, refreshed)
