@@ -173,7 +173,8 @@ export function createCallers({ db, keyedHash, findSession, operators, limits, a
 
 /** `environment:connections:*` on a key covers every scope that begins with `environment:connections:`. */
 export const hasScope = (caller: Pick<EnvironmentCaller, 'scopes'>, scope: string): boolean =>
-  caller.scopes.some(held => held === scope || (held.endsWith(':*') && scope.startsWith(held.slice(0, -1))))
+  caller.scopes.includes(scope) ||
+  caller.scopes.some(held => held.endsWith(':*') && scope.startsWith(held.slice(0, -1)))
 
 /** RFC 6750 §2.1. The scheme is case-insensitive (RFC 9110 §11.1). */
 export function bearerToken(header: string | undefined): string {
@@ -227,11 +228,11 @@ export function secured<Route extends { security?: Security }>(
 
 /** Any one of them suffices. */
 export function requireScope(caller: EnvironmentCaller, scopes: string[]): void {
-  const holds = (held: readonly string[]) => scopes.some(scope => hasScope({ scopes: held }, scope))
-  if (scopes.length === 0 || holds(caller.scopes)) return
+  if (scopes.length === 0 || scopes.some(scope => hasScope(caller, scope))) return
   if (caller.kind === 'key')
     throw new Failure('forbidden', { message: `This API key needs one of these scopes: ${scopes.join(', ')}.` })
-  if (holds(scopesOf(caller.role, true))) throw new Failure('confirmation_required')
+  const revealing = { scopes: scopesOf(caller.role, true) }
+  if (scopes.some(scope => hasScope(revealing, scope))) throw new Failure('confirmation_required')
   throw new Failure('forbidden', { message: `The role ${caller.role} may not do this.` })
 }
 

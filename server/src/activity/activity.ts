@@ -90,9 +90,9 @@ export function createActivity({ db, vault, clock, log, onDropped }: Deps): Acti
   /** Calls that were dropped and are not yet written down, by environment. */
   const dropped = new Map<number, number>()
 
-  const drop = (environmentId: number, calls: number): void => {
-    onDropped(calls)
-    dropped.set(environmentId, (dropped.get(environmentId) ?? 0) + calls)
+  const drop = (environmentIds: number[]): void => {
+    onDropped(environmentIds.length)
+    for (const id of environmentIds) dropped.set(id, (dropped.get(id) ?? 0) + 1)
   }
 
   async function write(batch: Batch): Promise<void> {
@@ -128,7 +128,7 @@ export function createActivity({ db, vault, clock, log, onDropped }: Deps): Acti
       // What one batch fails with, it would fail with for good, and everything after it would be dropped.
       if (failure !== undefined) {
         log.error({ reason: String(failure) }, 'activity could not be recorded')
-        for (const [environmentId, calls] of batch.environments) drop(environmentId, calls)
+        drop(batch.environments)
       }
       batch.clear()
       spare.push(batch)
@@ -155,7 +155,7 @@ export function createActivity({ db, vault, clock, log, onDropped }: Deps): Acti
 
   return {
     record(call) {
-      if (waiting >= mostWaiting) return drop(call.environmentId, 1)
+      if (waiting >= mostWaiting) return drop([call.environmentId])
       waiting++
       filling.add(rowOf(call, filling.bodies), call.endedAt)
       if (filling.rows < mostAtOnce) return

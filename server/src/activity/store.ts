@@ -65,8 +65,8 @@ export async function sealBodies(vault: Vault, bodies: NewBodies[]): Promise<Sea
 /** Rows that will be one statement, and are then forgotten to make room for the next. */
 export class Batch {
   rows = 0
-  /** How many of them are whose. */
-  readonly environments = new Map<number, number>()
+  /** Whose they are, each row's. */
+  readonly environments: number[] = []
   readonly bodies: NewBodies[] = []
   readonly #columns = {
     endedAt: new Column('number'),
@@ -95,7 +95,7 @@ export class Batch {
   /** `endedAt` on the clock whose time `insert` is told. */
   add(row: NewActivity, endedAt: number): void {
     this.rows++
-    this.environments.set(row.environment_id, (this.environments.get(row.environment_id) ?? 0) + 1)
+    this.environments.push(row.environment_id)
     const to = this.#columns
     to.endedAt.number(endedAt)
     to.requestId.text(row.request_id)
@@ -122,7 +122,7 @@ export class Batch {
 
   clear(): void {
     this.rows = 0
-    this.environments.clear()
+    this.environments.length = 0
     this.bodies.length = 0
     for (const column of Object.values(this.#columns)) column.clear()
   }

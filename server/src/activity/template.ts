@@ -17,10 +17,22 @@ const called = /^([A-Za-z_]+)\(.*\)$/
 const known = new Set<string>()
 const mostKnown = 5_000
 
+/** By the length of a path, the last one of it and its template: most calls ask what was asked a moment ago. */
+const latest: { path: string; template: string }[] = Array.from({ length: 256 }, () => ({ path: '', template: '/' }))
+
 /** `path` as it was sent; a query or fragment is cut off. */
 export function pathTemplate(path: string): string {
   const end = path.search(/[?#]/)
-  const segments = (end < 0 ? path : path.slice(0, end)).split('/')
+  const whole = end < 0 ? path : path.slice(0, end)
+  const kept = latest[whole.length]
+  if (kept?.path === whole) return kept.template
+  const template = templateOf(whole)
+  if (kept) latest[whole.length] = { path: whole, template }
+  return template
+}
+
+function templateOf(path: string): string {
+  const segments = path.split('/')
   if (segments[0] === '') segments.shift()
   let template = ''
   for (const segment of segments.slice(0, maxSegments)) template += `/${shown(segment)}`

@@ -65,24 +65,30 @@ export interface Head {
   raw: readonly string[]
   /** Of each pair. */
   names: readonly Traits[]
+  /** A bit for each length of a name: most of what is looked for is not there, and so is told without looking. */
+  lengths: number
 }
 
 /** Throws `proxy_header_conflict` when a header that must be single was sent twice. */
 export function headOf(raw: readonly string[]): Head {
   const names: Traits[] = []
   let seen = 0
+  let lengths = 0
   for (let i = 0; i < raw.length; i += 2) {
     const traits = traitsOf(raw[i]!)
+    lengths |= 1 << traits.lower.length
     if ((seen & traits.single) !== 0)
       throw new Failure('proxy_header_conflict', { message: `${raw[i]} was sent more than once.` })
     seen |= traits.single
     names.push(traits)
   }
-  return { raw, names }
+  return { raw, names, lengths }
 }
 
 /** All that was sent under this name, which is in lower case (RFC 9110 §5.3). */
-export function headerOf({ raw, names }: Head, name: string): string | undefined {
+export function headerOf({ raw, names, lengths }: Head, name: string): string | undefined {
+  // A shift is by the count modulo 32 (ECMA-262 §6.1.6.1.9), here as where the bits were set.
+  if ((lengths & (1 << name.length)) === 0) return undefined
   let value: string | undefined
   for (let i = 0; i < names.length; i++)
     if (names[i]!.lower === name) value = value === undefined ? raw[2 * i + 1]! : `${value}, ${raw[2 * i + 1]}`
@@ -91,6 +97,8 @@ export function headerOf({ raw, names }: Head, name: string): string | undefined
 
 /** What a request header's name alone decides. */
 export interface Traits {
+  /** As it is written. */
+  name: string
   lower: string
   /** A bit of its own when it must be single, else 0. */
   single: number
@@ -102,12 +110,16 @@ export interface Traits {
   forced: boolean
 }
 
-const known = new Map<string, Traits>()
+/**
+ * By length, because the same few dozen names come with every call, each time as a string nobody has seen: a Map would hash it first, and to
+ * compare it with those of its length takes a third of that. Bounded, for the names are the caller's to choose.
+ */
+const known: Traits[][] = Array.from({ length: 48 }, () => [])
+const mostOfOneLength = 16
 
-/** Remembered, because the same few dozen names come with every call. */
 function traitsOf(name: string): Traits {
-  const kept = known.get(name)
-  if (kept) return kept
+  const alike = known[name.length]
+  if (alike) for (let i = 0; i < alike.length; i++) if (alike[i]!.name === name) return alike[i]!
   const upstream = name.replace(forcing, '')
   const forced = upstream !== name
   const plain = plainName(upstream)
@@ -120,6 +132,7 @@ function traitsOf(name: string): Traits {
     !(plain === 'content-length' && (forced || twin))
   const lower = name.toLowerCase()
   const traits = {
+    name,
     lower,
     single: single.includes(lower) ? 1 << single.indexOf(lower) : 0,
     plain,
@@ -127,9 +140,10 @@ function traitsOf(name: string): Traits {
     upstream,
     forced,
   }
-  // The names are the caller's to choose: the memory is bounded.
-  if (known.size >= 1_000) known.clear()
-  known.set(name, traits)
+  if (alike) {
+    if (alike.length === mostOfOneLength) alike.length = 0
+    alike.push(traits)
+  }
   return traits
 }
 

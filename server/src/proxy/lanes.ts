@@ -7,16 +7,6 @@ import { createCache } from '../lib/cache.ts'
 import { minutes, seconds } from '../lib/time.ts'
 import type { Clock } from '../seams.ts'
 
-export interface Lane {
-  /** The host answered, whatever it answered. */
-  answered(): void
-  /** No connection, or no answer. */
-  failed(): void
-  /** Whether the budget allows one repetition, which it then costs. */
-  mayRepeat(): boolean
-  leave(): void
-}
-
 export interface Lanes {
   /** Throws `provider_busy` when the host has all the calls it may have, `provider_failing` while it is left alone. */
   enter(origin: string): Lane
@@ -52,12 +42,12 @@ export function createLanes(clock: Clock): Lanes {
   // Bounded: a customer's host is remembered while it is used. A forgotten one begins anew, and its old calls end on the old state.
   const states = createCache<State>({ max: 10_000, maxAgeMs: minutes(10) })
 
-  const stateOf = (origin: string): State => {
+  const stateOf = (origin: string, now: number): State => {
     const known = states.get(origin)
     if (known) return known
     const state: State = {
       underWay: 0,
-      since: clock.now(),
+      since: now,
       answered: 0,
       failed: 0,
       restsUntil: 0,
@@ -71,8 +61,8 @@ export function createLanes(clock: Clock): Lanes {
 
   return {
     enter(origin) {
-      const state = stateOf(origin)
       const now = clock.now()
+      const state = stateOf(origin, now)
       if (state.underWay >= mostAtOnce) throw new Failure('provider_busy', { headers: { 'Retry-After': '1' } })
       const probes = state.restsUntil !== 0
       if (probes && (now < state.restsUntil || state.probing))
@@ -87,33 +77,55 @@ export function createLanes(clock: Clock): Lanes {
         state.answered = 0
         state.failed = 0
       }
-
-      return {
-        answered() {
-          state.answered++
-          if (state.restsUntil === 0) return
-          state.restsUntil = 0
-          state.rest = firstRest
-          state.failed = 0
-        },
-        failed() {
-          state.failed++
-          const opens = state.failed >= fewestFailures && state.failed >= state.answered
-          // Those that were under way when it opened fail too; they say nothing new.
-          if (!probes && (!opens || state.restsUntil !== 0)) return
-          state.restsUntil = clock.now() + state.rest
-          state.rest = Math.min(longestRest, state.rest * 2)
-        },
-        mayRepeat() {
-          if (state.budget < 1) return false
-          state.budget--
-          return true
-        },
-        leave() {
-          state.underWay--
-          if (probes) state.probing = false
-        },
-      }
+      return new Lane(clock, state, probes)
     },
+  }
+}
+
+/** One call's place in it. */
+export class Lane {
+  readonly #clock: Clock
+  readonly #state: State
+  /** It was let through to see whether the host is well again. */
+  readonly #probes: boolean
+
+  constructor(clock: Clock, state: State, probes: boolean) {
+    this.#clock = clock
+    this.#state = state
+    this.#probes = probes
+  }
+
+  /** The host answered, whatever it answered. */
+  answered(): void {
+    const state = this.#state
+    state.answered++
+    if (state.restsUntil === 0) return
+    state.restsUntil = 0
+    state.rest = firstRest
+    state.failed = 0
+  }
+
+  /** No connection, or no answer. */
+  failed(): void {
+    const state = this.#state
+    state.failed++
+    const opens = state.failed >= fewestFailures && state.failed >= state.answered
+    // Those that were under way when it opened fail too; they say nothing new.
+    if (!this.#probes && (!opens || state.restsUntil !== 0)) return
+    state.restsUntil = this.#clock.now() + state.rest
+    state.rest = Math.min(longestRest, state.rest * 2)
+  }
+
+  /** Whether the budget allows one repetition, which it then costs. */
+  mayRepeat(): boolean {
+    const state = this.#state
+    if (state.budget < 1) return false
+    state.budget--
+    return true
+  }
+
+  leave(): void {
+    this.#state.underWay--
+    if (this.#probes) this.#state.probing = false
   }
 }

@@ -54,6 +54,12 @@ export function identified(
   call.path = rest
 }
 
+/** The names it was asked by, as strings that live on: those of a request are hashed anew by every Map they are looked up in. */
+export function located(call: Call, { integration, connection }: Live): void {
+  call.integration = integration.key
+  call.connection = connection.connectionId
+}
+
 /** Its bodies are to be kept, if there is room. */
 export function capture(
   { activity }: { activity: Activity },

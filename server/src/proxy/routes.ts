@@ -26,7 +26,7 @@ import { describing, type Head, headerOf, headOf, upstreamHeaders, withAddresses
 import { createLanes, type Lane, type Lanes } from './lanes.ts'
 import type { Limits } from './limits.ts'
 import { bodyWithMembers, takesMembers } from './members.ts'
-import { arrived, begun, capture, ended, identified, secretsOf, sending, up } from './record.ts'
+import { arrived, begun, capture, ended, identified, located, secretsOf, sending, up } from './record.ts'
 import { type RetryRules, retryRules, waitBefore } from './retry.ts'
 import { mounted, redirected, type Target, targetOf } from './target.ts'
 
@@ -60,15 +60,55 @@ export function createProxy(
 ): (req: IncomingMessage, res: ServerResponse, requestId: string) => Promise<void> {
   const deps = { ...given, lanes: createLanes(given.clock) }
   const repeated = createCache<true>({ max: 1_000, maxAgeMs: minutes(60) })
+  // Awaits what is a promise and nothing else: each `await` of a value already here would cost a turn of the microtask queue.
   return async (req, res, requestId) => {
-    const call = arrived(req, deps.clock.now(), requestId)
+    const recorded = arrived(req, deps.clock.now(), requestId)
+    let lane: Lane | undefined
     try {
-      await proxied(deps, req, res, call)
+      const head = headOf(req.rawHeaders)
+      const method = req.method ?? 'GET'
+      if (method === 'TRACE' || wantsUpgrade(head)) throw new Failure('proxy_method_refused')
+      const asked = { method, header: (name: string) => headerOf(head, name) }
+      const named = req.url!.startsWith('/proxy/')
+        ? namedByHeaders(req.url!, head, asked, deps.callers)
+        : namedByPath(req.url!, head)
+
+      const asking = named.isOperator ? deps.callers.operators.caller(asked) : deps.callers.byKey(named.key, req)
+      const caller = asking instanceof Promise ? await asking : asking
+      identified(recorded, caller, named)
+      if (caller.kind === 'key') {
+        const standing = deps.callers.count(caller)
+        if (standing) for (const [name, value] of Object.entries(standingHeaders(standing))) res.setHeader(name, value)
+      }
+      requireScope(caller, ['environment:proxy'])
+
+      const { integrationKey, connectionId } = named
+      const { id } = caller.environment
+      const finding = deps.connections.live(id, integrationKey, connectionId, 'unknown_connection', 404)
+      const found = finding instanceof Promise ? await finding : finding
+      located(recorded, found)
+      requireConfirmed(found)
+      const credential = deps.credentials.isFresh(found.credential)
+        ? found.credential
+        : await deps.credentials.fresh(found.holder, found.credential)
+      recorded.refreshed = credential !== found.credential
+      const live = credential === found.credential ? found : { ...found, credential }
+      const target = targetOf(live, named)
+      if (live.integration.captureBodies) capture(deps, recorded, head, named.key, live)
+      const rules = retryRules(live.provider, method, head)
+      deps.limits.check(live, target.path, isBackground(head))
+      lane = deps.lanes.enter(target.origin)
+      const isRemade = takesMembers(live, method, head)
+      const reading = isRemade ? bodyWithMembers(live, req, recorded) : bodyOf(req, head, recorded)
+      const body = reading instanceof Promise ? await reading : reading
+      const down = downstream(res)
+      await answered(deps, { head, method, named, live, target, body, isRemade, rules, lane, down, recorded })
     } catch (error) {
-      if (!isGone(req, res)) refuse(res, asFailure(error, deps.log, requestId), call)
+      if (!isGone(req, res)) refuse(res, asFailure(error, deps.log, requestId), recorded)
     } finally {
-      if (call.repeatsToken) sayRepeated(deps.log, repeated, call)
-      if (call.environmentId !== 0) deps.activity.record(ended(call, req, res, deps.clock.now()))
+      lane?.leave()
+      if (recorded.repeatsToken) sayRepeated(deps.log, repeated, recorded)
+      if (recorded.environmentId !== 0) deps.activity.record(ended(recorded, req, res, deps.clock.now()))
       // An answer that came before the whole body: what is left is read and thrown away. Closing instead would reset the connection
       // under a caller that is still writing, and the answer would be lost with it (RFC 9112 §9.6).
       if (!req.complete) req.unpipe().resume()
@@ -76,8 +116,11 @@ export function createProxy(
   }
 }
 
-/** The caller hung up: nobody is there to be answered, and nothing of ours has failed. */
-const isGone = (req: IncomingMessage, res: ServerResponse): boolean => res.destroyed || (req.destroyed && !req.complete)
+/**
+ * The caller hung up: nobody is there to be answered, and nothing of ours has failed. Node calls a request without a body destroyed from its
+ * beginning (`optimizeEmptyRequests`); only one that broke off has an error.
+ */
+const isGone = (req: IncomingMessage, res: ServerResponse): boolean => res.destroyed || req.errored !== null
 
 /** Every call counts in the metrics and its record; the log says it once an hour, for a provider that does this does it every time. */
 function sayRepeated(log: Log, said: Cache<true>, { environmentId, integration, host }: Recorded): void {
@@ -93,63 +136,6 @@ function refuse(res: ServerResponse, failure: Failure, call: Recorded): void {
   if (res.headersSent) return void res.destroy()
   call.status = failure.status
   sendFailure(res, failure, call.requestId)
-}
-
-/** Awaits what is a promise and nothing else: each `await` of a value already here would cost a turn of the microtask queue. */
-async function proxied(deps: Deps, req: IncomingMessage, res: ServerResponse, recorded: Recorded): Promise<void> {
-  const head = headOf(req.rawHeaders)
-  const method = req.method ?? 'GET'
-  if (method === 'TRACE' || wantsUpgrade(head)) throw new Failure('proxy_method_refused')
-  const asked = { method, header: (name: string) => headerOf(head, name) }
-  const named = req.url!.startsWith('/proxy/')
-    ? namedByHeaders(req.url!, head, asked, deps.callers)
-    : namedByPath(req.url!, head)
-
-  const asking = named.isOperator ? deps.callers.operators.caller(asked) : deps.callers.byKey(named.key, req)
-  const caller = asking instanceof Promise ? await asking : asking
-  identified(recorded, caller, named)
-  if (caller.kind === 'key') {
-    const standing = deps.callers.count(caller)
-    if (standing) for (const [name, value] of Object.entries(standingHeaders(standing))) res.setHeader(name, value)
-  }
-  requireScope(caller, ['environment:proxy'])
-
-  const { integrationKey, connectionId } = named
-  const finding = deps.connections.live(caller.environment.id, integrationKey, connectionId, 'unknown_connection', 404)
-  const found = finding instanceof Promise ? await finding : finding
-  requireConfirmed(found)
-  const { credentials } = deps
-  const credential = credentials.isFresh(found.credential)
-    ? found.credential
-    : await credentials.fresh(found.holder, found.credential)
-  recorded.refreshed = credential !== found.credential
-  const live = credential === found.credential ? found : { ...found, credential }
-  const target = targetOf(live, named)
-  if (live.integration.captureBodies) capture(deps, recorded, head, named.key, live)
-  const rules = retryRules(live.provider, method, head)
-  deps.limits.check(live, target.path, isBackground(head))
-  const lane = deps.lanes.enter(target.origin)
-  try {
-    const isRemade = takesMembers(live, method, head)
-    const reading = isRemade ? bodyWithMembers(live, req, recorded) : bodyOf(req, head, recorded)
-    const body = reading instanceof Promise ? await reading : reading
-    const down = downstream(res)
-    await answered(deps, {
-      head,
-      method,
-      named,
-      live,
-      target,
-      body,
-      isRemade,
-      rules,
-      lane,
-      down,
-      recorded,
-    })
-  } finally {
-    lane.leave()
-  }
 }
 
 interface Call {
