@@ -21,7 +21,7 @@ export interface Ask {
 /** Resolves after `ms`, when the last answers are in. Any answer but `status` throws. */
 export async function load(ask: Ask, connections: number, ms: number, status = 200): Promise<Load> {
   const bytes = requestBytes(ask)
-  const callers = await Promise.all(Array.from({ length: connections }, () => open(ask.url)))
+  const callers = await Promise.all(Array.from({ length: connections }, () => openCaller(ask.url)))
   const took: number[] = []
   const from = performance.now()
   await Promise.all(
@@ -43,7 +43,8 @@ export async function load(ask: Ask, connections: number, ms: number, status = 2
 export const quantile = (sorted: Float64Array, share: number): number =>
   sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN
 
-function requestBytes({ url, method = 'GET', headers = {}, body = '' }: Ask): Buffer {
+/** What is sent for `ask`, made beforehand. */
+export function requestBytes({ url, method = 'GET', headers = {}, body = '' }: Ask): Buffer {
   const lines = Object.entries({
     Host: url.host,
     ...headers,
@@ -53,12 +54,13 @@ function requestBytes({ url, method = 'GET', headers = {}, body = '' }: Ask): Bu
   return Buffer.from(`${method} ${url.pathname}${url.search} HTTP/1.1\r\n${head}\r\n${body}`)
 }
 
-interface Caller {
+/** One connection, kept open; one request at a time. */
+export interface Caller {
   roundTrip(bytes: Buffer, status: number): Promise<void>
   close(): void
 }
 
-async function open(url: URL): Promise<Caller> {
+export async function openCaller(url: URL): Promise<Caller> {
   const socket: Socket = connect(Number(url.port), url.hostname).setNoDelay()
   await once(socket, 'connect')
   let turn: PromiseWithResolvers<void> | undefined

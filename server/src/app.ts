@@ -207,12 +207,11 @@ export async function startApp(
       pool: database.load,
       caches: () => ({ callers: callers.lookups, connections: connections.lookups }),
     })
-    const recorder = createActivity({ db, vault, clock, log, onDropped: observed.dropped })
+    const recorder = createActivity({ db, vault, clock, log, onCall: observed.call, onDropped: observed.dropped })
     closers.push(() => recorder.drain())
     const activity: Activity = {
       ...recorder,
       record(call) {
-        observed.call(call)
         tracing?.annotate({
           'fairlead.integration': call.integration,
           'fairlead.connection': call.connection,

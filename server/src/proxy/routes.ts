@@ -333,12 +333,13 @@ function namedByHeaders(url: string, head: Head, asked: Asked, { operators }: Ca
   const key = session ?? bearerToken(authorization)
   const integrationKey = headerOf(head, 'provider-config-key')
   const connectionId = headerOf(head, 'connection-id')
-  const missing = [...(integrationKey ? [] : ['provider-config-key']), ...(connectionId ? [] : ['connection-id'])]
-  if (!integrationKey || !connectionId)
+  if (!integrationKey || !connectionId) {
+    const missing = [...(integrationKey ? [] : ['provider-config-key']), ...(connectionId ? [] : ['connection-id'])]
     throw new Failure('invalid_headers', {
       message: `Name the connection with the headers Provider-Config-Key and Connection-Id.`,
       issues: missing.map(name => ({ code: 'invalid_type', message: 'Required', path: [name] })),
     })
+  }
   return {
     key,
     isOperator: session !== undefined,

@@ -24,7 +24,8 @@ async function openRoom(t: Test) {
   const logged: { level: string; message: string; fields: object }[] = []
   const at = (level: string) => (fields: object, message: string) => void logged.push({ level, message, fields })
   const log = { debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error') }
-  const start = (on: Db = db) => createActivity({ db: on, vault, clock: systemClock, log, onDropped: () => {} })
+  const start = (on: Db = db) =>
+    createActivity({ db: on, vault, clock: systemClock, log, onCall: () => {}, onDropped: () => {} })
   const call = (change: Partial<Call> = {}): Call => {
     const now = performance.now()
     return {
