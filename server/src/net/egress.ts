@@ -1,7 +1,7 @@
 /**
  * The only way out: assembles policy, dialling and the two ways of speaking HTTP into the `Egress` seam. Single requests
  * (tokens, webhooks) go through `exchange`, each on a fresh connection; questions that may be asked twice and the proxy's traffic
- * go through undici's pool. Both dial the same way, so neither can reach what the policy forbids.
+ * go through undici's pools. Both dial the same way, so neither can reach what the policy forbids.
  *
  * Never here: following redirects (the answer is the caller's to judge), retrying (a refresh token is single-use), and
  * HTTP_PROXY or NO_PROXY from the environment (an Agent with its own connector does not read them).
@@ -62,6 +62,8 @@ export function createEgress(options: DialOptions): Egress {
   // not, no connection is used that idled long enough for that to happen: Node closes after 5 s, nginx after 75, AWS ALB after 60.
   const lasting = agent(30_000)
   const brief = agent(2_000)
+  // Apart: a question has a deadline, and would spend it waiting for a place behind a host's calls that hang.
+  const questions = agent(2_000)
 
   return {
     check,
@@ -69,13 +71,13 @@ export function createEgress(options: DialOptions): Egress {
       if (!ask.repeatable) return exchange(await dial(ask.url), ask, userAgent)
       // A connection that is kept is not dialled again, so what `dial` looks at in the URL is looked at here.
       check(ask.url)
-      return question(brief, ask, userAgent, egressPhaseOf)
+      return question(questions, ask, userAgent, egressPhaseOf)
     },
     dispatcher: {
       dispatch: (options, handler) => (mayRepeat.test(options.method) ? lasting : brief).dispatch(options, handler),
     },
     close: async () => {
-      await Promise.all([lasting.close(), brief.close()])
+      await Promise.all([lasting.close(), brief.close(), questions.close()])
     },
   }
 }

@@ -268,7 +268,8 @@ create index credential_keep_alive on credential (integration_id, keep_alive_at)
 create index credential_by_key on credential (sealed_key, id);
 create index credential_open_intent on credential (intent_at) where intent_claim is not null and gone_at is null;
 -- What people look for: the few that are not simply active. Among a million a list of them took 320 ms without it. What the list asks of a grant
--- is in it, as what it asks of a connection is in connection_by_credential: no row is read that is not shown (10,000 of a million: 85 ms for 250), and none to count them (20,000: 5 ms for 200).
+-- is in it, as what it asks of a connection is in connection_by_credential: no row is read that is not shown (10,000 of a million: 85 ms for
+-- 250), and none to count them (20,000: 5 ms for 200).
 create index credential_by_state on credential ((case when paused then 'paused' else health end)) include (id, paused, health, gone_at)
   where paused or health <> 'active';
 -- One grant has one owner of its refresh token.
