@@ -8,6 +8,7 @@ import { after, before, describe, it } from 'node:test'
 import { type Simulator, startSimulator } from '@fairlead/salesforce-simulator'
 import { parseEgressAllow } from '../../src/net/allow.ts'
 import { loadCatalogue } from '../../src/provider/catalogue.ts'
+import { until } from '../db/until.ts'
 import { type Answer, type Fairlead, startFairlead } from '../support/fairlead.ts'
 import { lastFirst } from '../support/last-first.ts'
 
@@ -218,7 +219,8 @@ describe('JWT bearer, end to end', () => {
     simulator.control.setApp({ clientId: client.clientId, blocked: true })
     simulator.control.expireAccessTokens({ org: 'acme--uat' })
     assert.notEqual((await query(id)).status, 200)
-    assert.equal((await read(id)).state.name, 'blocked_by_policy')
+    // What was read for the call is read anew when the database tells of the change.
+    await until(async () => (await read(id)).state.name === 'blocked_by_policy')
     simulator.control.setApp({ clientId: client.clientId, blocked: false })
     const renewed = await fairlead.call('POST', `/connections/${id}/refresh?provider_config_key=${key}`)
     assert.equal(renewed.status, 200, renewed.text)
