@@ -143,8 +143,7 @@ export function createCallers({ db, keyedHash, findSession, operators, limits, a
     },
 
     async bySessionToken(presented) {
-      if (!/^nango_connect_session_[0-9a-f]{64}$/.test(presented))
-        throw new Failure('invalid_connect_session_token_format')
+      requireSessionToken(presented)
       const session = await findSession(presented)
       if (!session) throw new Failure('unknown_connect_session_token')
       return session
@@ -182,6 +181,11 @@ export function bearerToken(header: string | undefined): string {
   const token = /^bearer +([^\s]+) *$/i.exec(header)?.[1]
   if (!token) throw new Failure('malformed_auth_header')
   return token
+}
+
+/** By its looks alone. */
+export function requireSessionToken(presented: string): void {
+  if (!/^nango_connect_session_[0-9a-f]{64}$/.test(presented)) throw new Failure('invalid_connect_session_token_format')
 }
 
 type Security = Record<string, string[]>[]

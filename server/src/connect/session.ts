@@ -1,5 +1,6 @@
 import { type connectSessionRequest, integrationKey, type reconnectSessionRequest } from '@fairlead/contract'
 import type { z } from '@hono/zod-openapi'
+import { requireSessionToken } from '../account/caller.ts'
 import { acceptableWebhookUrl } from '../account/settings/webhook-url.ts'
 import { type Connection, findConnection } from '../connection/store.ts'
 import { lowerKeys, tagsOf } from '../connection/tags.ts'
@@ -17,7 +18,7 @@ type Opened = Promise<{ token: Secret; expiresAt: Date }>
 
 /** The session this token is for, with the integration it asks for. `callers` knows the session too; here both are read at once. */
 export async function begunWith(deps: StoreDeps, token: string, key: string): Promise<Begun> {
-  if (!/^nango_connect_session_[0-9a-f]{64}$/.test(token)) throw new Failure('invalid_connect_session_token_format')
+  requireSessionToken(token)
   const begun = await findBegun(deps, token, integrationKey.safeParse(key).success ? key : '')
   if (!begun) throw new Failure('unknown_connect_session_token')
   return begun
